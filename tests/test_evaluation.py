@@ -1,0 +1,186 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from uctgan_jax import evaluation
+
+SIZE = 32
+
+
+class FakeInpainter:
+    """Draws the hole from the picture's key; reconstructs the truth off by a constant."""
+
+    def __init__(self, error=8):
+        self.error = error
+
+    def sample(self, images, masks, keys, num_samples):
+        shape = (num_samples, *images.shape[1:])
+        noise = jax.vmap(lambda key: jax.random.randint(key, shape, 0, 256))(keys)
+        return np.where(masks[:, None] == 1, np.asarray(noise), images[:, None]).astype(np.uint8)
+
+    def reconstruct(self, images, masks):
+        return np.where(masks == 1, images // 2 + self.error, images).astype(np.uint8)
+
+
+def make_batches(num_examples, batch_size):
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:SIZE, 0:SIZE] * 2
+    images = np.zeros((num_examples, SIZE, SIZE, 3), np.uint8)
+    for i in range(num_examples):
+        images[i] = np.stack([x + y, 10 * i + x, 2 * y + rng.integers(0, 40, x.shape)], axis=-1)
+    masks = np.zeros((num_examples, SIZE, SIZE, 1), np.uint8)
+    masks[:, 8:24, 8:24] = 1
+    for start in range(0, num_examples, batch_size):
+        rows = slice(start, start + batch_size)
+        yield {
+            "image": images[rows],
+            "mask": masks[rows],
+            "index": np.arange(num_examples)[rows],
+        }
+
+
+def evaluate(num_examples=5, batch_size=3, **changes):
+    options = {"num_samples": 3, "mask_kind": "center", "seed": 1} | changes
+    batches = make_batches(num_examples, batch_size)
+    return evaluation.evaluate(FakeInpainter(), batches, num_examples=num_examples, **options)
+
+
+@pytest.fixture(scope="module")
+def report():
+    return evaluate()
+
+
+def test_the_figures_do_not_depend_on_the_batch_size(report):
+    assert evaluate(batch_size=2) == report
+    assert evaluate(batch_size=5) == report
+
+
+def test_the_figures_depend_on_the_seed(report):
+    assert evaluate(seed=2)["figures"]["samples"] != report["figures"]["samples"]
+
+
+def test_figures_by_hand(report):
+    """The hole's figures recomputed in plain NumPy from the fake's own output."""
+    batch = next(make_batches(5, 5))
+    model = FakeInpainter()
+    keys = evaluation.picture_keys(1, batch["index"])
+    samples = model.sample(batch["image"], batch["mask"], keys, 3)[:, :, 8:24, 8:24] / 255
+    truth = batch["image"][:, None, 8:24, 8:24] / 255
+    l1 = np.abs(samples - truth).mean((2, 3, 4))
+    figures = report["figures"]
+    drawn = figures["samples"]
+    assert drawn["hole_l1"]["mean_of_k"] == pytest.approx(l1.mean(), rel=1e-4)
+    assert drawn["hole_l1"]["best_of_k"] == pytest.approx(l1.min(1).mean(), rel=1e-4)
+    psnr = -10 * np.log10(((samples - truth) ** 2).mean((2, 3, 4)))
+    assert drawn["hole_psnr"]["best_of_k"] == pytest.approx(psnr.max(1).mean(), rel=1e-4)
+    restored = model.reconstruct(batch["image"], batch["mask"])[:, 8:24, 8:24] / 255
+    psnr = -10 * np.log10(((restored - truth[:, 0]) ** 2).mean((1, 2, 3)))
+    assert figures["reconstruction"]["hole_psnr"] == pytest.approx(psnr.mean(), rel=1e-4)
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    between = np.mean([np.abs(samples[:, i] - samples[:, j]).mean() for i, j in pairs])
+    assert figures["diversity"]["l1_hole"] == pytest.approx(between, rel=1e-4)
+
+
+def test_best_of_k_is_no_worse_than_the_mean(report):
+    for name, values in report["figures"]["samples"].items():
+        if name in ("psnr", "ssim", "hole_psnr"):
+            assert values["best_of_k"] > values["mean_of_k"]
+        else:
+            assert values["best_of_k"] < values["mean_of_k"]
+
+
+def test_the_report_says_what_it_is(report):
+    assert report["num_examples"] == 5
+    assert report["num_samples"] == 3
+    assert report["num_pairs"] == 3
+    assert report["figures"]["known_pixels_identical"] is True
+    assert report["figures"]["hole_share"] == 0.25
+    assert set(report["figures"]["samples"]) | set(evaluation.DIVERSITY) <= set(report["variants"])
+    assert "cropped, 16 x 16 enlarged 2 x" in report["variants"]["lpips_hole"]
+
+
+def test_the_variant_follows_mask_and_size():
+    mask = np.ones((16, 48, 1), np.uint8)
+    assert "resized to 48 x 48" in evaluation.variants("free_form", mask)["lpips_hole"]
+    assert "16 x 48 enlarged 2 x" in evaluation.variants("center", mask)["lpips_out"]
+    assert "enlarged" not in evaluation.variants("center", np.ones((64, 64, 1)))["lpips_out"]
+
+
+def test_altered_known_pixels_are_reported():
+    class Careless(FakeInpainter):
+        def sample(self, *arguments):
+            samples = super().sample(*arguments)
+            samples[-1, -1, 0, 0, 0] ^= 1
+            return samples
+
+    figures = evaluation.evaluate(
+        Careless(), make_batches(2, 2), num_examples=2, num_samples=2, mask_kind="center"
+    )["figures"]
+    assert figures["known_pixels_identical"] is False
+
+
+def test_completions_equal_to_the_truth_are_counted_and_not_averaged():
+    class Perfect(FakeInpainter):
+        def sample(self, images, masks, keys, num_samples):
+            return np.repeat(images[:, None], num_samples, axis=1)
+
+    report = evaluation.evaluate(
+        Perfect(), make_batches(2, 2), num_examples=2, num_samples=2, mask_kind="center"
+    )
+    assert report["figures"]["samples"]["psnr"] == {"mean_of_k": None, "best_of_k": None}
+    assert report["figures"]["equal_to_truth"]["samples"] == 4
+    assert report["figures"]["samples"]["lpips"]["mean_of_k"] < 1e-12
+    assert report["figures"]["diversity"]["lpips_out"] < 1e-12
+    json.dumps(report, allow_nan=False)
+    assert "-" in evaluation.format_report(report)
+
+
+def test_one_sample_has_no_diversity():
+    report = evaluate(num_examples=1, num_samples=1)
+    assert report["figures"]["diversity"] == dict.fromkeys(evaluation.DIVERSITY)
+    assert report["num_pairs"] == 0
+    evaluation.format_report(report)
+
+
+@pytest.mark.parametrize(
+    "changes, rule",
+    [
+        ({"num_samples": 0}, "at least 1"),
+        ({"num_pairs": 4}, "1 ... 3"),
+        ({"num_examples": 0}, "no pictures"),
+    ],
+)
+def test_impossible_evaluations_are_refused(changes, rule):
+    with pytest.raises(ValueError, match=rule):
+        evaluate(**changes)
+
+
+def test_mean_colour_fill_by_hand():
+    image = np.zeros((2, 2, 3), np.uint8)
+    image[0, 0], image[0, 1], image[1, 0] = (10, 0, 1), (20, 0, 1), (40, 0, 2)
+    mask = np.zeros((2, 2, 1), np.uint8)
+    mask[1, 1] = 1
+    filled = evaluation.fill_with_mean_colour(image, mask)
+    np.testing.assert_array_equal(filled[1, 1], (23, 0, 1))
+    np.testing.assert_array_equal(filled[0], image[0])
+    assert (evaluation.fill_with_mean_colour(image, np.ones_like(mask)) == 128).all()
+
+
+def test_the_report_is_written_whole_or_not_at_all(tmp_path, report):
+    path = tmp_path / "new" / "report.json"
+    full = {**report, **evaluation.environment()}
+    evaluation.write_report(path, full)
+    assert json.loads(path.read_text()) == full
+    with pytest.raises(ValueError, match=r"report\.figures\.x\[1\] is nan"):
+        evaluation.write_report(path, {"figures": {"x": [0.0, float("nan")]}})
+    assert json.loads(path.read_text()) == full
+    assert [p.name for p in path.parent.iterdir()] == ["report.json"]
+
+
+def test_the_table_is_aligned(report):
+    lines = evaluation.format_report(report).splitlines()
+    table = lines[2:9]
+    assert len({len(line) for line in table}) == 1, table
+    assert "hole PSNR" in table[-1]
