@@ -1,0 +1,28 @@
+"""The paper's ablations: `--config=configs/ablation.py:no_attention` (avatars64 without it).
+
+`no_attention`, `no_manifold`, `no_reconstruction` or `no_kl`; a base other than `avatars64` goes
+behind a comma: `--config=configs/ablation.py:no_kl,tiny`.
+"""
+
+import importlib
+
+import ml_collections
+
+
+def get_config(ablation: str) -> ml_collections.ConfigDict:
+    name, _, base = ablation.partition(",")
+    config = importlib.import_module(f"configs.{base or 'avatars64'}").get_config()
+    if name == "no_attention":
+        config.model.attention_resolution = 0
+    elif name == "no_manifold":
+        config.loss.manifold = 0.0
+    elif name == "no_reconstruction":
+        config.loss.reconstruction = 0.0
+        config.loss.reconstruction_hole = 0.0
+    elif name == "no_kl":
+        config.loss.kl = 0.0
+    else:
+        raise ValueError(
+            f"ablation ({name!r}) must be no_attention, no_manifold, no_reconstruction or no_kl"
+        )
+    return config

@@ -1,0 +1,107 @@
+"""Every field of a run, with the values of the paper's size: 256 x 256 pictures.
+
+The other files here change a few of them; so does the command line, `--config.batch_size=32`.
+"""
+
+import ml_collections
+
+# The networks by picture size: channel widths from the finest map on. README has their cost.
+MODELS = {
+    32: dict(
+        patch_size=2,
+        code_dim=32,
+        projection_widths=(32, 64, 128),
+        encoder_widths=(48, 96, 128),
+        generator_widths=(48, 96, 128),
+        discriminator_widths=(48, 96, 128),
+        generator_blocks=1,
+        attention_resolution=16,
+        attention_heads=1,
+    ),
+    64: dict(
+        patch_size=2,
+        code_dim=64,
+        projection_widths=(32, 64, 128, 128),
+        encoder_widths=(64, 128, 128, 128),
+        generator_widths=(64, 128, 192, 192),
+        discriminator_widths=(64, 128, 192, 192),
+        generator_blocks=1,
+        attention_resolution=16,
+        attention_heads=2,
+    ),
+    128: dict(
+        patch_size=4,
+        code_dim=64,
+        projection_widths=(64, 128, 256, 256),
+        encoder_widths=(64, 128, 256, 256),
+        generator_widths=(128, 256, 256, 256),
+        discriminator_widths=(128, 256, 256, 256),
+        generator_blocks=1,
+        attention_resolution=16,
+        attention_heads=4,
+    ),
+    256: dict(
+        patch_size=4,
+        code_dim=128,
+        projection_widths=(64, 128, 256, 256, 256),
+        encoder_widths=(64, 128, 256, 256, 256),
+        generator_widths=(128, 256, 256, 256, 256),
+        discriminator_widths=(128, 256, 256, 256, 256),
+        generator_blocks=1,
+        attention_resolution=32,
+        attention_heads=4,
+    ),
+}
+
+
+def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
+    """The configuration of a run on pictures of one of the sizes in `MODELS`."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.image_size = image_size
+    config.batch_size = 64  # over all devices
+    config.num_train_steps = 500_000
+    config.log_every_steps = 100
+    config.checkpoint_every_steps = 5_000
+    config.sample_every_steps = 5_000
+    config.parallel = "shard_map"  # how the step is spread: "shard_map", "jit" or "pmap"
+    config.compute_dtype = "float32"  # or "bfloat16"; parameters stay float32
+    config.max_nonfinite_steps = 20  # in a row, before training stops
+
+    config.data = ml_collections.ConfigDict()
+    config.data.source = "avatars"  # "avatars", "folder:PATH" or "tfds:NAME"
+    config.data.dir = "~/tensorflow_datasets"  # where prepared sets live
+    config.data.avatars_examples = (50_000, 2_000, 2_000)  # train, validation, test
+    config.data.flip = True  # mirror half of the training pictures
+    config.data.num_threads = 8
+
+    config.mask = ml_collections.ConfigDict()
+    config.mask.kind = "center"  # one of uctgan_jax.data.masks.MASK_KINDS
+    config.mask.hole_share = (0.25, 0.25)  # of the picture's area, from, to
+    config.mask.region = (0.0, 0.0, 1.0, 1.0)  # top, left, bottom, right: where holes may lie
+
+    config.model = ml_collections.ConfigDict(MODELS[image_size])
+
+    # The weight of each loss; 0 turns a term off.
+    config.loss = ml_collections.ConfigDict()
+    config.loss.adversarial = 1.0  # hinge, on both paths
+    config.loss.reconstruction = 20.0  # |I_r - I_g| over the whole picture
+    config.loss.reconstruction_hole = 10.0  # the same over the hole alone
+    config.loss.known = 10.0  # |I_c - I_g| over the known pixels
+    config.loss.manifold = 0.5  # |E1(I_c) - E1(I_i)|
+    config.loss.kl = 0.01  # KL(E1(I) || N(0, I)), nats
+
+    config.optimizer = ml_collections.ConfigDict()
+    config.optimizer.generator_learning_rate = 2e-4
+    config.optimizer.discriminator_learning_rate = 2e-4
+    config.optimizer.beta1 = 0.0
+    config.optimizer.beta2 = 0.99
+    config.color_jitter = 0.4  # gain and offset on what E1 sees in training; 0 for none
+    config.ema_decay = 0.999
+
+    config.eval = ml_collections.ConfigDict()
+    config.eval.num_examples = 1_000
+    config.eval.num_samples = 10  # completions of each picture
+    config.eval.batch_size = 16
+    config.eval.seed = 0
+    return config

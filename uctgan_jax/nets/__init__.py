@@ -1,0 +1,154 @@
+"""The networks of UCTGAN as pure Linen modules of plain fields, and the four of them together."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from uctgan_jax.nets.attention import CrossSemanticAttention
+from uctgan_jax.nets.discriminator import Discriminator
+from uctgan_jax.nets.encoder import ConditionalEncoder
+from uctgan_jax.nets.generator import Generator
+from uctgan_jax.nets.projection import ManifoldProjection, sample_code
+
+__all__ = [
+    "ConditionalEncoder",
+    "CrossSemanticAttention",
+    "Discriminator",
+    "Generator",
+    "ManifoldProjection",
+    "Networks",
+    "build_networks",
+    "sample_code",
+]
+
+MIN_IMAGE_SIZE = 32
+MAX_IMAGE_SIZE = 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Networks:
+    """The four networks and the sizes of what they exchange."""
+
+    projection: ManifoldProjection
+    encoder: ConditionalEncoder
+    generator: Generator
+    discriminator: Discriminator
+    image_size: int
+
+    @property
+    def code_dim(self) -> int:
+        """Size Z of the code."""
+        return self.projection.code_dim
+
+    def init_generator(self, key: jax.Array) -> dict[str, Any]:
+        """Fresh float32 parameters of E1, E2 and G: `{"projection", "encoder", "generator"}`."""
+        image, mask = self._example()
+        keys = jax.random.split(key, 3)
+        encoder = self.encoder.init(keys[1], image, mask)
+        condition = self.encoder.apply(encoder, image, mask)
+        code = jnp.zeros((1, self.code_dim))
+        return {
+            "projection": self.projection.init(keys[0], image)["params"],
+            "encoder": encoder["params"],
+            "generator": self.generator.init(keys[2], code, condition, mask)["params"],
+        }
+
+    def init_discriminator(self, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Fresh float32 parameters and spectral-norm statistics of D."""
+        variables = self.discriminator.init(key, *self._example())
+        return variables["params"], variables["spectral_norm"]
+
+    def _example(self) -> tuple[jax.Array, jax.Array]:
+        shape = (1, self.image_size, self.image_size)
+        return jnp.zeros((*shape, 3)), jnp.zeros((*shape, 1))
+
+
+def build_networks(
+    *,
+    image_size: int,
+    patch_size: int,
+    code_dim: int,
+    projection_widths: Sequence[int],
+    encoder_widths: Sequence[int],
+    generator_widths: Sequence[int],
+    discriminator_widths: Sequence[int],
+    generator_blocks: int = 1,
+    attention_resolution: int = 0,
+    attention_heads: int = 1,
+    compute_dtype: str = "float32",
+) -> Networks:
+    """Builds the four networks from plain numbers (a config's `model` section).
+
+    Args:
+      image_size: side of the square pictures, a power of two from 32 to 512.
+      patch_size: side of the patches folded into channels, a power of two.
+      code_dim: size Z of the code.
+      projection_widths, encoder_widths, generator_widths, discriminator_widths: channels of each
+        level of E1, E2, G and D, from the finest on; E2 and G have the same number of levels.
+      generator_blocks: residual blocks a level of G.
+      attention_resolution: side of the map with cross semantic attention; 0 for none.
+      attention_heads: heads of the attention.
+      compute_dtype: "float32" or "bfloat16"; parameters, norms, softmax and losses stay float32.
+
+    Raises:
+      ValueError: if a size breaks one of these rules.
+    """
+    if image_size & (image_size - 1) or not MIN_IMAGE_SIZE <= image_size <= MAX_IMAGE_SIZE:
+        raise ValueError(
+            f"image_size ({image_size}) must be a power of two from {MIN_IMAGE_SIZE} to"
+            f" {MAX_IMAGE_SIZE}"
+        )
+    if patch_size < 1 or patch_size & (patch_size - 1):
+        raise ValueError(f"patch_size ({patch_size}) must be a power of two")
+    if compute_dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"compute_dtype ({compute_dtype!r}) must be 'float32' or 'bfloat16'")
+    widths = {
+        "projection_widths": tuple(projection_widths),
+        "encoder_widths": tuple(encoder_widths),
+        "generator_widths": tuple(generator_widths),
+        "discriminator_widths": tuple(discriminator_widths),
+    }
+    for name, values in widths.items():
+        coarsest = image_size // patch_size // 2 ** (len(values) - 1)
+        if not values or coarsest < 2:
+            raise ValueError(
+                f"{name} ({values}) must have 1 level or more, and few enough to leave a map of"
+                f" 2 x 2 or more from {image_size // patch_size} positions a side"
+            )
+    for name in ("encoder_widths", "generator_widths"):
+        if any(width % 8 for width in widths[name]):
+            raise ValueError(f"{name} ({widths[name]}) must be multiples of 8, for GroupNorm")
+    if len(encoder_widths) != len(generator_widths):
+        raise ValueError(
+            f"encoder_widths ({widths['encoder_widths']}) and generator_widths"
+            f" ({widths['generator_widths']}) must have the same number of levels"
+        )
+    dtype = jnp.dtype(compute_dtype)
+    return Networks(
+        projection=ManifoldProjection(
+            code_dim=code_dim,
+            widths=widths["projection_widths"],
+            patch_size=patch_size,
+            dtype=dtype,
+        ),
+        encoder=ConditionalEncoder(
+            widths=widths["encoder_widths"], patch_size=patch_size, dtype=dtype
+        ),
+        generator=Generator(
+            widths=widths["generator_widths"],
+            patch_size=patch_size,
+            num_blocks=generator_blocks,
+            attention_resolution=attention_resolution,
+            attention_heads=attention_heads,
+            dtype=dtype,
+        ),
+        discriminator=Discriminator(
+            widths=widths["discriminator_widths"], patch_size=patch_size, dtype=dtype
+        ),
+        image_size=image_size,
+    )

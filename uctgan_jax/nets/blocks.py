@@ -1,0 +1,148 @@
+"""Building blocks shared by the networks: pixel shuffles, pooling and residual blocks.
+
+Maps are [B, H, W, C]. The sizes are our choice: the paper does not publish its layers.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import einops
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+# Variance-preserving sum of a residual branch and its shortcut.
+_RESIDUAL_SCALE = 2**-0.5
+
+
+def space_to_depth(x: Array, patch_size: int) -> Array:
+    """Folds pixels into channels: [B, H, W, C] -> [B, H/p, W/p, p*p*C].
+
+    Every network works on patches, so that its widest maps stay small: this is what makes the
+    models cheap at a given picture size.
+    """
+    return einops.rearrange(
+        x, "b (h p) (w q) c -> b h w (p q c)", p=patch_size, q=patch_size
+    )
+
+
+def depth_to_space(x: Array, patch_size: int) -> Array:
+    """Unfolds channels into pixels: [B, h, w, p*p*C] -> [B, h*p, w*p, C]."""
+    return einops.rearrange(
+        x, "b h w (p q c) -> b (h p) (w q) c", p=patch_size, q=patch_size
+    )
+
+
+def downsample(x: Array) -> Array:
+    """Halves a map by 2 x 2 averages: [B, H, W, C] -> [B, H/2, W/2, C]."""
+    return einops.reduce(x, "b (h p) (w q) c -> b h w c", "mean", p=2, q=2)
+
+
+def upsample(x: Array) -> Array:
+    """Doubles a map, nearest neighbour: [B, H, W, C] -> [B, 2H, 2W, C]."""
+    return einops.repeat(x, "b h w c -> b (h p) (w q) c", p=2, q=2)
+
+
+def group_norm(dtype: Any) -> nn.GroupNorm:
+    """GroupNorm with 8 channels a group or more; its statistics are float32 in any `dtype`."""
+    return nn.GroupNorm(num_groups=8, use_bias=False, use_scale=False, dtype=dtype)
+
+
+class Conv(nn.Module):
+    """A convolution with stride 1, spectrally normalised on demand.
+
+    Spectral normalisation (Miyato et al., 2018) divides the kernel, seen as a
+    [k*k*C_in, C_out] matrix, by its largest singular value. The power iteration's vectors live in
+    the `spectral_norm` collection and advance one iteration a call with `update_stats=True`.
+    """
+
+    features: int
+    kernel_size: int = 3
+    spectral_norm: bool = False
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, *, update_stats: bool = False) -> Array:
+        conv = nn.Conv(
+            self.features,
+            (self.kernel_size, self.kernel_size),
+            use_bias=self.use_bias,
+            dtype=self.dtype,
+        )
+        if not self.spectral_norm:
+            return conv(x)
+        return nn.SpectralNorm(conv, collection_name="spectral_norm")(
+            x, update_stats=update_stats
+        )
+
+
+class ResidualBlock(nn.Module):
+    """Pre-activation residual block at one resolution: [B, H, W, C] -> [B, H, W, features].
+
+    Attributes:
+      features: channels of the output.
+      normalize: whether GroupNorm precedes each activation.
+      spectral_norm: whether the convolutions are spectrally normalised.
+      dtype: compute type; parameters stay float32.
+    """
+
+    features: int
+    normalize: bool = False
+    spectral_norm: bool = False
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Array, *, style: Array | None = None, update_stats: bool = False
+    ) -> Array:
+        """Runs the block.
+
+        Args:
+          x: the map, [B, H, W, C].
+          style: [B, S], or None. When given, each normalisation takes its scale and shift from
+            it: this is how the code reaches the generator at every resolution.
+          update_stats: advances the spectral-norm power iteration.
+        """
+        conv = functools.partial(Conv, spectral_norm=self.spectral_norm, dtype=self.dtype)
+        shortcut = x
+        if x.shape[-1] != self.features:
+            shortcut = conv(self.features, 1, use_bias=False)(x, update_stats=update_stats)
+        for _ in range(2):
+            if self.normalize:
+                x = group_norm(self.dtype)(x)
+                if style is None:
+                    x = ChannelAffine(dtype=self.dtype)(x)
+                else:
+                    x = Modulation(dtype=self.dtype)(x, style)
+            x = conv(self.features)(nn.silu(x), update_stats=update_stats)
+        return (shortcut + x) * jnp.asarray(_RESIDUAL_SCALE, x.dtype)
+
+
+class ChannelAffine(nn.Module):
+    """A learned scale and shift a channel, as a normalisation usually carries."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        shift = self.param("shift", nn.initializers.zeros, (x.shape[-1],))
+        return x * scale.astype(self.dtype) + shift.astype(self.dtype)
+
+
+class Modulation(nn.Module):
+    """Scale and shift a channel, computed from a style vector (Perez et al., FiLM, 2018)."""
+
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, style: Array) -> Array:
+        """Returns `x * (1 + scale(style)) + shift(style)` for x [B, H, W, C], style [B, S]."""
+        scale_shift = nn.Dense(2 * x.shape[-1], dtype=self.dtype)(style)
+        scale, shift = jnp.split(scale_shift[:, None, None, :], 2, axis=-1)
+        return x * (1 + scale) + shift

@@ -1,0 +1,257 @@
+"""One step of training, as a pure function of state and batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from uctgan_jax import losses
+from uctgan_jax.nets import Networks, sample_code
+from uctgan_jax.train_state import Optimizers, TrainState
+
+Array = jax.Array
+PyTree = Any
+TrainStep = Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Array]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+    """The weight of each term; 0 turns a term off, and its computation with it."""
+
+    adversarial: float  # L_adv, both paths
+    reconstruction: float  # L_rec over the whole picture
+    reconstruction_hole: float  # L_rec over the hole alone
+    known: float  # L_cc in image space
+    manifold: float  # L_cc in manifold space
+    kl: float  # L_KL on both codes
+
+
+def normalize(images: Array) -> Array:
+    """uint8 [0, 255] to float32 [-1, 1]."""
+    return images.astype(jnp.float32) / 127.5 - 1.0
+
+
+def composite(output: Array, target: Array, mask: Array) -> Array:
+    """The generator's pixels in the hole, the picture's own elsewhere."""
+    return jnp.where(mask > 0.5, output, target)
+
+
+def jitter_colors(key: Array, images: Array, strength: float) -> Array:
+    """A random gain and offset a channel and picture, clipped to [-1, 1].
+
+    What E1 sees is jittered and what G must return is not, so that colours cannot come from the
+    code and must come from the condition: without it, completions keep the instance's colours.
+
+    Args:
+      key: one key a picture, [B].
+      images: [B, H, W, 3] in [-1, 1].
+      strength: gains lie in 1 +- strength, offsets in +- strength.
+    """
+    draw = jax.vmap(lambda k: jax.random.uniform(k, (2, 1, 1, 3), minval=-1.0, maxval=1.0))(key)
+    gain, offset = 1.0 + strength * draw[:, 0], strength * draw[:, 1]
+    return jnp.clip(images * gain + offset, -1.0, 1.0)
+
+
+def make_train_step(
+    *,
+    networks: Networks,
+    optimizers: Optimizers,
+    weights: LossWeights,
+    seed: int,
+    color_jitter: float,
+    ema_decay: float,
+    axis_name: str | None = None,
+) -> TrainStep:
+    """Builds the training step of one device.
+
+    The step draws all its noise from each example's own global index, so that it draws the same
+    numbers on one device or on many, and a resumed run needs no saved key. Both players move at
+    once, from one forward pass of each network.
+
+    Args:
+      networks: E1, E2, G and D.
+      optimizers: of the generator side (E1, E2, G) and of D.
+      weights: of the loss terms.
+      seed: seed of all noise.
+      color_jitter: strength of `jitter_colors` on what E1 sees of I_i and I_g; 0 for none.
+      ema_decay: final decay of the parameter average; it ramps up as (1 + step) / (10 + step).
+      axis_name: the mapped axis to average gradients over, None if the whole batch is here.
+
+    Returns:
+      `step(state, batch) -> (state, metrics)`, to be compiled. A batch has `image` and `instance`
+      uint8 [B, H, W, 3], `mask` uint8 [B, H, W, 1] with 1 = hole and `index` uint32 [B], the
+      position of each example in the run's endless stream. Metrics are float32 scalars, one
+      `loss/<term>` a term; a step whose losses or gradients are not finite changes nothing but
+      `step` and `nonfinite_steps`.
+    """
+
+    def project(params: PyTree, images: Array) -> tuple[Array, Array]:
+        return networks.projection.apply({"params": params["projection"]}, images)
+
+    def discriminate(params: PyTree, stats: PyTree, images: Array, masks: Array) -> Array:
+        variables = {"params": params, "spectral_norm": stats}
+        return networks.discriminator.apply(variables, images, masks)
+
+    def generator_loss(
+        params: PyTree, state: TrainState, batch: Mapping[str, Array]
+    ) -> tuple[Array, tuple[dict[str, Array], Array]]:
+        """The generator side's loss; also its terms, and the composites D learns from."""
+        keys = jax.vmap(lambda index: jax.random.split(_example_key(seed, index), 4))(
+            batch["index"]
+        )
+        target = normalize(batch["image"])
+        instance = normalize(batch["instance"])
+        mask = batch["mask"].astype(jnp.float32)
+        size = target.shape[0]
+
+        # z_i ~ E1(I_i) and z_g ~ E1(I_g), in one pass.
+        views = jnp.concatenate([instance, target])
+        if color_jitter:
+            views = jitter_colors(jnp.concatenate([keys[:, 0], keys[:, 1]]), views, color_jitter)
+        mean, log_variance = project(params, views)
+        noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(
+            jnp.concatenate([keys[:, 2], keys[:, 3]])
+        )
+        code = sample_code(noise, mean, log_variance)
+
+        # I_c = G(z_i, E2(I_m)) and I_r = G(z_g, E2(I_m)): the condition is encoded once.
+        condition = networks.encoder.apply({"params": params["encoder"]}, target, mask)
+        outputs = networks.generator.apply(
+            {"params": params["generator"]},
+            code,
+            [jnp.concatenate([features, features]) for features in condition],
+            jnp.concatenate([mask, mask]),
+        )
+        completion, reconstruction = outputs[:size], outputs[size:]
+        masks = jnp.concatenate([mask, mask])
+        fakes = composite(outputs, jnp.concatenate([target, target]), masks)
+
+        terms = {}
+        if weights.reconstruction:
+            terms["reconstruction"] = losses.reconstruction_l1(
+                reconstruction=reconstruction, target=target
+            )
+        if weights.reconstruction_hole:
+            terms["reconstruction_hole"] = losses.hole_l1(
+                reconstruction=reconstruction, target=target, mask=mask
+            )
+        if weights.known:
+            terms["known"] = losses.known_l1(completion=completion, target=target, mask=mask)
+        if weights.manifold:
+            # E1 is frozen here, and so is its aim: see `losses.manifold_l1`.
+            seen, _ = project(jax.lax.stop_gradient(params), fakes[:size])
+            terms["manifold"] = losses.manifold_l1(
+                code=seen, target_code=jax.lax.stop_gradient(code[:size])
+            )
+        if weights.kl:
+            terms["kl"] = losses.kl_divergence(mean=mean, log_variance=log_variance)
+        if weights.adversarial:
+            fake_logits = discriminate(
+                state.discriminator_params, state.spectral_norm, fakes, masks
+            )
+            terms["adversarial"] = losses.hinge_generator(fake_logits=fake_logits)
+        total = sum(getattr(weights, name) * value for name, value in terms.items())
+        return total, (terms, fakes)
+
+    def discriminator_loss(
+        params: PyTree, state: TrainState, real: Array, fakes: Array, mask: Array
+    ) -> tuple[Array, PyTree]:
+        """D's loss, and its spectral-norm statistics after one more power iteration."""
+        variables = {"params": params, "spectral_norm": state.spectral_norm}
+        logits, updates = networks.discriminator.apply(
+            variables,
+            jnp.concatenate([real, fakes]),
+            jnp.concatenate([mask, mask, mask]),
+            update_stats=True,
+            mutable=["spectral_norm"],
+        )
+        real_logits, fake_logits = logits[: real.shape[0]], logits[real.shape[0] :]
+        loss = losses.hinge_discriminator(real_logits=real_logits, fake_logits=fake_logits)
+        return loss, updates["spectral_norm"]
+
+    def step(
+        state: TrainState, batch: Mapping[str, Array]
+    ) -> tuple[TrainState, dict[str, Array]]:
+        (total, (terms, fakes)), generator_grads = jax.value_and_grad(
+            generator_loss, has_aux=True
+        )(state.generator_params, state, batch)
+        scalars = {f"loss/{name}": value for name, value in terms.items()}
+        scalars["loss/generator"] = total
+        grads = {"generator": generator_grads}
+        spectral_norm = state.spectral_norm
+        if weights.adversarial:
+            (scalars["loss/discriminator"], spectral_norm), grads["discriminator"] = (
+                jax.value_and_grad(discriminator_loss, has_aux=True)(
+                    state.discriminator_params,
+                    state,
+                    normalize(batch["image"]),
+                    jax.lax.stop_gradient(fakes),
+                    batch["mask"].astype(jnp.float32),
+                )
+            )
+        if axis_name is not None:
+            grads, scalars = jax.lax.pmean((grads, scalars), axis_name)
+
+        generator_params, generator_opt_state = _update(
+            optimizers.generator,
+            grads["generator"],
+            state.generator_opt_state,
+            state.generator_params,
+        )
+        moved = {
+            "generator_params": generator_params,
+            "generator_opt_state": generator_opt_state,
+            "ema_params": _moving_average(
+                state.ema_params, generator_params, state.step, ema_decay
+            ),
+        }
+        if weights.adversarial:
+            discriminator_params, discriminator_opt_state = _update(
+                optimizers.discriminator,
+                grads["discriminator"],
+                state.discriminator_opt_state,
+                state.discriminator_params,
+            )
+            moved["discriminator_params"] = discriminator_params
+            moved["discriminator_opt_state"] = discriminator_opt_state
+            moved["spectral_norm"] = spectral_norm
+
+        norm = optax.global_norm(grads)
+        finite = jnp.isfinite(norm + sum(scalars.values()))
+        kept = {name: getattr(state, name) for name in moved}
+        moved = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, kept)
+        state = state.replace(
+            step=state.step + 1,
+            nonfinite_steps=jnp.where(finite, 0, state.nonfinite_steps + 1),
+            **moved,
+        )
+        return state, scalars | {"gradient_norm": norm, "nonfinite": 1.0 - finite}
+
+    return step
+
+
+def _example_key(seed: int, index: Array) -> Array:
+    """The key of one example, from its place in the endless stream of examples."""
+    return jax.random.fold_in(jax.random.key(seed), index)
+
+
+def _update(
+    optimizer: optax.GradientTransformation,
+    grads: PyTree,
+    opt_state: optax.OptState,
+    params: PyTree,
+) -> tuple[PyTree, optax.OptState]:
+    updates, opt_state = optimizer.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
+
+
+def _moving_average(average: PyTree, params: PyTree, step: Array, decay: float) -> PyTree:
+    """`average` moved towards `params`; the ramp keeps the initial noise out of short runs."""
+    step = step.astype(jnp.float32)
+    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda a, p: p + decay * (a - p), average, params)
