@@ -1,0 +1,175 @@
+import io
+import os
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from uctgan_jax.images import contact_sheet, read_image, read_mask, resize_and_crop, write_image
+
+RED = (255, 0, 0)
+
+
+def encode(picture: Image.Image, format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def smooth(height: int, width: int) -> np.ndarray:
+    y, x = np.mgrid[:height, :width]
+    return np.stack([255 * y / height, 255 * x / width, 0 * x + 90], -1).astype(np.uint8)
+
+
+def test_read_image_gives_png_pixels_back_from_path_and_bytes(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    data = encode(Image.fromarray(pixels), "PNG")
+    (tmp_path / "絵.png").write_bytes(data)
+    for source in (data, tmp_path / "絵.png", str(tmp_path / "絵.png")):
+        image = read_image(source)
+        assert image.dtype == np.uint8
+        np.testing.assert_array_equal(image, pixels)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "WEBP", "BMP", "TIFF"])
+def test_read_image_reads_the_usual_formats(format):
+    pixels = smooth(40, 60)
+    image = read_image(encode(Image.fromarray(pixels), format))
+    assert image.shape == (40, 60, 3)
+    assert np.abs(image.astype(int) - pixels).mean() < 4
+
+
+def test_read_image_converts_grey_and_palette():
+    grey = Image.fromarray(np.array([[0, 100, 255]], np.uint8))
+    expected = np.array([[[0] * 3, [100] * 3, [255] * 3]])
+    np.testing.assert_array_equal(read_image(encode(grey, "PNG")), expected)
+    palette = Image.new("RGB", (4, 2), RED).convert("P", palette=Image.Palette.ADAPTIVE)
+    assert (read_image(encode(palette, "PNG")) == RED).all()
+
+
+def test_read_image_lays_transparent_pictures_over_white():
+    rgba = np.array([[[255, 0, 0, 255], [255, 0, 0, 0], [0, 0, 0, 127]]], np.uint8)
+    image = read_image(encode(Image.fromarray(rgba), "PNG"))
+    np.testing.assert_array_equal(image[0, :2], [RED, (255, 255, 255)])
+    np.testing.assert_allclose(image[0, 2], 128, atol=1)
+
+
+def test_read_image_reads_16_bit_grey_and_colour():
+    ramp = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    for format in (".png", ".tiff"):
+        grey = read_image(cv2.imencode(format, ramp)[1].tobytes())
+        np.testing.assert_array_equal(grey[..., 0], np.arange(256).reshape(16, 16))
+        colour = np.stack([ramp, 0 * ramp, 65535 - ramp], -1)  # B, G, R
+        image = read_image(cv2.imencode(format, colour)[1].tobytes())
+        assert np.abs(image[..., 2].astype(int) - np.arange(256).reshape(16, 16)).max() <= 1
+        assert image[0, 0, 0] == 255
+
+
+def test_read_image_reads_cmyk():
+    cmyk = Image.new("CMYK", (32, 32), (0, 255, 255, 0))  # magenta and yellow ink: red
+    image = read_image(encode(cmyk, "JPEG", quality=95))
+    assert image.shape == (32, 32, 3)
+    assert np.abs(image.mean((0, 1)) - RED).max() < 40
+    assert image[..., 0].mean() > image[..., 1:].mean() + 150
+
+
+def test_read_image_applies_the_exif_orientation():
+    pixels = smooth(20, 40)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held turned: show it a quarter turn clockwise
+    image = read_image(encode(Image.fromarray(pixels), "JPEG", quality=95, exif=exif))
+    assert image.shape == (40, 20, 3)
+    assert np.abs(image.astype(int) - np.rot90(pixels, -1)).mean() < 4
+
+
+def test_read_image_errors_name_the_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent.png"):
+        read_image(tmp_path / "absent.png")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    cut = encode(Image.fromarray(noise), "PNG")[:5000]
+    for name, data in {"text.png": b"no picture", "empty.jpg": b"", "cut.png": cut}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ValueError, match=name):
+            read_image(tmp_path / name)
+    jpeg = encode(Image.fromarray(smooth(200, 200)), "JPEG")
+    with pytest.raises(ValueError, match="damaged"):
+        read_image(jpeg[: len(jpeg) // 2])
+
+
+def test_read_mask_polarity_and_threshold():
+    data = encode(Image.fromarray(np.array([[0, 127, 128, 255]], np.uint8)), "PNG")
+    mask = read_mask(data)
+    assert mask.dtype == np.uint8 and mask.shape == (1, 4, 1)
+    assert mask.ravel().tolist() == [0, 0, 1, 1]
+    assert read_mask(data, convention="black_is_hole").ravel().tolist() == [1, 1, 0, 0]
+
+
+def test_read_mask_takes_alpha_unless_it_is_uniform():
+    rgba = np.zeros((1, 2, 4), np.uint8)
+    rgba[0, 1, 3] = 255
+    assert read_mask(encode(Image.fromarray(rgba), "PNG")).ravel().tolist() == [0, 1]
+    opaque = np.full((1, 2, 4), 255, np.uint8)
+    opaque[0, 0, :3] = 0
+    assert read_mask(encode(Image.fromarray(opaque), "PNG")).ravel().tolist() == [0, 1]
+
+
+def test_read_mask_errors():
+    data = encode(Image.new("L", (4, 3)), "PNG")
+    with pytest.raises(ValueError, match="3 x 4 but must be 8 x 8"):
+        read_mask(data, size=(8, 8))
+    assert read_mask(data, size=(3, 4)).sum() == 0
+    with pytest.raises(ValueError, match="white_is_hole, black_is_hole"):
+        read_mask(data, convention="grey")
+
+
+def test_write_image_round_trip_and_no_remains(tmp_path):
+    pixels = np.random.default_rng(1).integers(0, 256, (6, 5, 3), np.uint8)
+    write_image(tmp_path / "new" / "a.png", pixels)
+    np.testing.assert_array_equal(read_image(tmp_path / "new" / "a.png"), pixels)
+    write_image(tmp_path / "new" / "b.png", pixels[..., :1])
+    np.testing.assert_array_equal(read_image(tmp_path / "new" / "b.png")[..., :1], pixels[..., :1])
+    with pytest.raises(ValueError, match="float32"):
+        write_image(tmp_path / "new" / "c.png", pixels.astype(np.float32))
+    assert sorted(os.listdir(tmp_path / "new")) == ["a.png", "b.png"]
+
+
+def test_resize_and_crop_takes_the_centre():
+    image = np.zeros((4, 12, 3), np.uint8)
+    image[:, 4:8] = RED
+    assert (resize_and_crop(image, 4) == RED).all()
+    assert (resize_and_crop(image, 2) == RED).all()
+    assert (resize_and_crop(image, 16) == RED).all()
+    unchanged = smooth(8, 8)
+    np.testing.assert_array_equal(resize_and_crop(unchanged, 8), unchanged)
+
+
+def test_resize_and_crop_averages_areas_and_takes_extreme_shapes():
+    checkers = (np.indices((8, 8)).sum(0) % 2 * 200).astype(np.uint8)[..., None].repeat(3, 2)
+    np.testing.assert_array_equal(resize_and_crop(checkers, 4), np.full((4, 4, 3), 100))
+    assert resize_and_crop(smooth(20, 3000), 64).shape == (64, 64, 3)
+    assert resize_and_crop(smooth(1, 1), 64).shape == (64, 64, 3)
+    assert resize_and_crop(np.zeros((9, 9, 1), np.uint8), 4).shape == (4, 4, 1)
+    with pytest.raises(ValueError, match=r"size \(0\)"):
+        resize_and_crop(checkers, 0)
+
+
+def test_contact_sheet_places_pictures_and_heads():
+    red, blue = np.full((8, 8, 3), RED, np.uint8), np.full((4, 8, 3), (0, 0, 255), np.uint8)
+    mask = np.ones((8, 8, 1), np.uint8)
+    bare = contact_sheet([[red, blue, mask], [blue]], cell=32)
+    assert bare.dtype == np.uint8 and bare.shape == (2 * 34 + 2, 3 * 34 + 2, 3)
+    assert (bare[2 + 16, 2 + 16] == RED).all()
+    assert (bare[2 + 16, 2 + 34 + 16] == (0, 0, 255)).all()
+    assert (bare[2 + 2, 2 + 34 + 16] == 255).all()  # a wide picture keeps its shape
+    assert (bare[2 + 16, 2 + 2 * 34 + 16] == 255).all()  # a hole is white
+    assert (bare[2 + 34 :, 2 + 34 :] == 255).all()  # a short row leaves room
+    headed = contact_sheet([[red, blue, mask]], labels=("a", "b", "a very long head"), cell=32)
+    assert headed.shape[0] > 34 + 2 and (headed[: headed.shape[0] - 34] < 200).any()
+
+
+def test_contact_sheet_errors():
+    with pytest.raises(ValueError, match="at least one"):
+        contact_sheet([[]])
+    with pytest.raises(ValueError, match="1 labels for 2 columns"):
+        contact_sheet([[np.zeros((2, 2, 3), np.uint8)] * 2], labels=("a",))

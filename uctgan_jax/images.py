@@ -1,0 +1,222 @@
+"""Pictures on the host: reading, writing, resizing, contact sheets.
+
+All pictures are uint8 RGB [H, W, 3]; masks are uint8 {0, 1} [H, W, 1] with 1 = hole. In mask files
+white is the hole, unless the caller says `black_is_hole`.
+"""
+
+import io
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+MASK_CONVENTIONS = ("white_is_hole", "black_is_hole")
+
+
+def read_image(source: str | Path | bytes) -> np.ndarray:
+    """Read a picture, from a file or from its encoded bytes, as uint8 RGB [H, W, 3].
+
+    The EXIF orientation is applied. Grey, palette, CMYK and 16-bit pictures are converted to 8-bit
+    RGB; transparent ones are laid over white. Of an animation the first frame is taken.
+
+    Raises: FileNotFoundError; ValueError for a file that is not a whole picture.
+    """
+    picture = _to_8_bit(_open(source))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, "white")
+        picture = Image.alpha_composite(white, picture)
+    return np.asarray(picture.convert("RGB"))
+
+
+def read_mask(
+    source: str | Path | bytes,
+    *,
+    convention: str = "white_is_hole",
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Read a mask, from a file or from its encoded bytes, as uint8 {0, 1} [H, W, 1], 1 = hole.
+
+    A soft mask is cut at half. If the file has an alpha channel that is not the same everywhere,
+    the alpha is the mask and the colours are ignored: opaque counts as white.
+
+    Args:
+      convention: "white_is_hole" or "black_is_hole".
+      size: the (H, W) that the mask must have, usually that of its picture.
+
+    Raises: FileNotFoundError; ValueError for an unknown convention, a file that is not a whole
+      picture, or another size.
+    """
+    if convention not in MASK_CONVENTIONS:
+        allowed = ", ".join(MASK_CONVENTIONS)
+        raise ValueError(f"Unknown mask convention {convention!r}: must be one of {allowed}.")
+    picture = _to_8_bit(_open(source))
+    grey = None
+    if picture.has_transparency_data:
+        alpha = np.asarray(picture.convert("RGBA"))[..., 3]
+        if alpha.min() < alpha.max():
+            grey = alpha
+    if grey is None:
+        grey = np.asarray(picture.convert("L"))
+    if size is not None and grey.shape != tuple(size):
+        raise ValueError(
+            f"{_name(source)}: the mask is {_size(grey.shape)} but must be {_size(size)} "
+            "(height x width), the size of its picture."
+        )
+    white = grey >= 128
+    hole = white if convention == "white_is_hole" else ~white
+    return hole.astype(np.uint8)[..., None]
+
+
+def write_image(path: str | Path, image: np.ndarray) -> None:
+    """Write uint8 [H, W, 3], [H, W, 1] or [H, W] as PNG, in one step: never half a file.
+
+    Missing folders are made.
+
+    Raises: ValueError for another dtype or shape.
+    """
+    channels = image.shape[2:]
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in ((), (1,), (3,)):
+        raise ValueError(f"Picture is {image.dtype} {image.shape}: must be uint8 [H, W, 1 or 3].")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        try:
+            Image.fromarray(image[..., 0] if channels == (1,) else image).save(file, "PNG")
+            file.close()
+            os.chmod(file.name, 0o666 & ~_umask())  # a temporary file is made private
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+
+
+def resize_and_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """Cut the central square out of uint8 [H, W, C] and resize it to [size, size, C].
+
+    Same as resizing the shorter side to `size` and cropping the centre, without ever making the
+    long resized picture. Downwards by area, upwards by cubic interpolation.
+
+    Raises: ValueError for a size below 1.
+    """
+    if size < 1:
+        raise ValueError(f"Picture size ({size}) must be positive.")
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[top : top + side, left : left + side]
+    if side == size:
+        return np.ascontiguousarray(square)
+    resized = _resize(np.ascontiguousarray(square), size, size)
+    return resized.reshape(size, size, *image.shape[2:])
+
+
+def contact_sheet(
+    rows: Sequence[Sequence[np.ndarray]], *, labels: Sequence[str] = (), cell: int = 96
+) -> np.ndarray:
+    """A grid of pictures with column heads and white gutters: uint8 RGB [H, W, 3].
+
+    Args:
+      rows: rows of uint8 [H, W, 3] pictures or {0, 1} [H, W, 1] masks (holes are drawn white), of
+        any sizes. A row may be shorter than others.
+      labels: one head a column, or none.
+      cell: side in pixels of the square that each picture is fitted into.
+
+    Raises: ValueError for no pictures, more or fewer labels than columns, or wrong shapes.
+    """
+    columns = max((len(row) for row in rows), default=0)
+    if columns == 0:
+        raise ValueError("A contact sheet needs at least one picture.")
+    if labels and len(labels) != columns:
+        raise ValueError(f"{len(labels)} labels for {columns} columns: must be one a column.")
+    gutter = max(2, cell // 16)
+    pitch = cell + gutter
+    font = ImageFont.load_default(max(9, cell // 7))
+    head = gutter + int(font.size * 1.5) if labels else gutter
+    sheet = Image.new("RGB", (columns * pitch + gutter, head + len(rows) * pitch), "white")
+    draw = ImageDraw.Draw(sheet)
+    for column, label in enumerate(labels):
+        # Centred over the column, on one line, in a smaller font where it is too wide.
+        fitted = font
+        while fitted.getlength(label) > cell and fitted.size > 7:
+            fitted = ImageFont.load_default(fitted.size - 1)
+        x = gutter + column * pitch + cell // 2
+        draw.text((x, head - gutter), label, fill=(60, 60, 60), font=fitted, anchor="ms")
+    for row, pictures in enumerate(rows):
+        for column, picture in enumerate(pictures):
+            fitted = Image.fromarray(_fit(picture, cell))
+            x = gutter + column * pitch + (cell - fitted.width) // 2
+            y = head + row * pitch + (cell - fitted.height) // 2
+            sheet.paste(fitted, (x, y))
+    return np.asarray(sheet)
+
+
+def _fit(picture: np.ndarray, cell: int) -> np.ndarray:
+    if picture.ndim != 3 or picture.shape[2] not in (1, 3) or picture.dtype != np.uint8:
+        raise ValueError(
+            f"Picture is {picture.dtype} {picture.shape}: must be uint8 [H, W, 3] or a mask "
+            "[H, W, 1]."
+        )
+    if picture.shape[2] == 1:
+        picture = np.repeat(np.where(picture > 0, 255, 0).astype(np.uint8), 3, axis=2)
+    scale = cell / max(picture.shape[:2])
+    height, width = (max(1, round(n * scale)) for n in picture.shape[:2])
+    return _resize(np.ascontiguousarray(picture), height, width)
+
+
+def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    smaller = height < image.shape[0]
+    filter_ = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=filter_)
+
+
+def _open(source: str | Path | bytes) -> Image.Image:
+    """The decoded picture, upright, in whatever mode its file has."""
+    try:
+        picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        picture.load()
+        return ImageOps.exif_transpose(picture)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{_name(source)}: no such file.") from None
+    except (Image.UnidentifiedImageError, Image.DecompressionBombError) as error:
+        return _open_with_cv2(source, error)
+    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ...
+        raise ValueError(f"{_name(source)}: damaged or not a picture ({error}).") from error
+
+
+def _open_with_cv2(source: str | Path | bytes, error: Exception) -> Image.Image:
+    """What PIL does not know, such as 16-bit RGB TIFF."""
+    data = source if isinstance(source, bytes) else Path(source).read_bytes()
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+    if pixels is None:
+        raise ValueError(f"{_name(source)}: damaged or not a picture ({error}).") from error
+    return Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+
+
+def _to_8_bit(picture: Image.Image) -> Image.Image:
+    """16-bit grey, which PIL would clip at 255, to 8 bits; other modes as they are."""
+    if picture.mode == "F":
+        raise ValueError("Floating-point pictures have no fixed range: save as 8 or 16 bits.")
+    if picture.mode.startswith("I"):
+        values = np.asarray(picture).astype(np.int64)
+        values = values // 257 if values.max() > 255 else values
+        return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+    return picture
+
+
+def _name(source: str | Path | bytes) -> str:
+    return f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source)
+
+
+def _size(shape: Sequence[int]) -> str:
+    return " x ".join(str(n) for n in shape)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
