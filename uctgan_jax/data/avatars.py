@@ -1,0 +1,369 @@
+"""The embedded `avatars` data set: cartoon portraits drawn from known attributes.
+
+A TFDS builder over `python-avatars` (the drawings) and `resvg-py` (the rasteriser). It needs no
+download and no TensorFlow: pictures are stored as encoded PNG bytes in ArrayRecord files.
+
+Prior. Every attribute of `ATTRIBUTES` is uniform over its values and independent of all others,
+the split and the index. Example i of a split is a function of (`VERSION`, split, i) alone: its
+attributes come from a hash, its pixels from `render`. A smaller set is a prefix of a larger one.
+
+Visibility. Some attributes do not show given the others: the hair colour under a hat or on a bald
+head, the hat colour without a hat, the colour of absent facial hair. They are drawn and stored all
+the same, so that the prior stays a plain product; `canonical` maps all attributes that give the
+same picture for this reason to one.
+
+Locality. At 64 px the facial attributes (`FACE_ATTRIBUTES`) change pixels in rows 16-50 and columns
+16-47 only, except the strap of the eyepatch, which climbs to row 5; a completion of that window can
+therefore be compared with the exact posterior over them.
+
+Command line: `python -m uctgan_jax.data.avatars --size=32 --data_dir=DIR`.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import io
+import multiprocessing
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import absl.logging
+import cv2
+import numpy as np
+import python_avatars
+import resvg_py
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+VERSION = "1.0.0"
+SIZES = (32, 64, 128, 256)
+SPLITS = ("train", "validation", "test")
+DEFAULT_EXAMPLES = (50_000, 2_000, 2_000)
+
+HAIR = (
+    "none", "big_hair", "bob", "bun", "caesar_side_part", "caesar", "curly", "curvy", "dreads",
+    "frizzle", "fro_band", "fro", "long_not_too_long", "mia_wallace", "shaggy_mullet", "shaggy",
+    "short_curly", "short_dreads_1", "short_dreads_2", "short_flat", "short_round", "short_waved",
+    "sides", "straight_1", "straight_strand", "buzzcut", "cornrows", "dreadlocks",
+    "einstein_hair", "elvis", "half_shaved", "mohawk", "mowgli", "pixie", "pompadour", "quiff",
+    "twist_long_hair", "twist_long_hair_2", "wild",
+)  # fmt: skip
+HATS = ("hat", "turban", "winter_hat_1", "winter_hat_2", "winter_hat_3", "winter_hat_4",
+        "gladiator_helmet")  # fmt: skip
+
+BACKGROUNDS = {
+    "teal": "#7FB5B0", "lilac": "#B3A5D3", "sage": "#A9BF8F", "rose": "#CF95A8",
+    "steel": "#7A93AD", "sand": "#CDC3A5", "plum": "#8A6B93", "moss": "#6E8B5E",
+}  # fmt: skip
+SKINS = {
+    "tanned": "#FD9841", "yellow": "#F8D25C", "pale": "#FFDBB4", "light": "#EDB98A",
+    "brown": "#D08B5B", "dark_brown": "#AE5D29", "black": "#614335",
+}  # fmt: skip
+HAIR_COLORS = {
+    "auburn": "#A55728", "black": "#2C1B18", "blonde": "#B58143", "blonde_golden": "#D6B370",
+    "brown": "#724133", "brown_dark": "#4A312C", "pastel_pink": "#F59797", "platinum": "#ECDCBF",
+    "red": "#C93305", "silver_gray": "#E8E1E1",
+}  # fmt: skip
+CLOTH_COLORS = {
+    "black": "#262E33", "blue_01": "#65C9FF", "blue_02": "#5199E4", "blue_03": "#25557C",
+    "gray_01": "#E6E6E6", "gray_02": "#929598", "heather": "#3C4F5C", "pastel_blue": "#B1E2FF",
+    "pastel_green": "#A7FFC4", "pastel_orange": "#FFDEB5", "pastel_yellow": "#FFFFB1",
+    "pink": "#FF488E", "red": "#FF5C5C", "white": "#FFFFFF",
+}  # fmt: skip
+
+# The names are written out, not read from python-avatars, so that an attribute's number means the
+# same whatever version of it (or whatever parts a user added to it) is installed. Left out: parts
+# that leave the frame, that hide the face or the slots of beard and glasses, that ignore their
+# colour, or that nobody wants to see on a result sheet.
+ATTRIBUTES: dict[str, tuple[str, ...]] = {
+    "background": tuple(BACKGROUNDS),
+    "skin": tuple(SKINS),
+    "top": HAIR + HATS,
+    "hair_color": tuple(HAIR_COLORS),
+    "hat_color": tuple(CLOTH_COLORS),
+    "eyebrows": (
+        "none", "angry_natural", "angry", "default_natural", "default", "flat_natural",
+        "frown_natural", "raised_excited_natural", "raised_excited", "sad_concerned_natural",
+        "sad_concerned", "unibrow_natural", "up_down_natural", "up_down",
+    ),
+    "eyes": (
+        "closed", "cry", "default", "eye_roll", "happy", "heart", "side", "squint", "surprised",
+        "wink_wacky", "wink", "x_dizzy",
+    ),
+    "nose": ("default", "small", "wide"),
+    "mouth": (
+        "concerned", "default", "disbelief", "eating", "grimace", "sad", "scream_open", "serious",
+        "smile", "tongue", "twinkle", "big_smile",
+    ),
+    "facial_hair": (
+        "none", "beard_light", "beard_magestic", "beard_medium", "moustache_fancy",
+        "moustache_magnum", "einstein_moustache", "wick_beard",
+    ),
+    "facial_hair_color": tuple(HAIR_COLORS),
+    "accessory": (
+        "none", "eyepatch", "kurt", "prescription_1", "prescription_2", "round", "sunglasses",
+        "wayfarers", "sunglasses_2", "wayfarers_2",
+    ),
+    "clothing": (
+        "blazer_shirt", "blazer_sweater", "collar_sweater", "hoodie", "overall",
+        "shirt_crew_neck", "shirt_scoop_neck", "shirt_v_neck", "bond_suit", "chef", "gladiator",
+        "jedi_robe", "shirt_wick",
+    ),
+    "clothing_color": tuple(CLOTH_COLORS),
+}  # fmt: skip
+
+FACE_ATTRIBUTES = (
+    "eyebrows", "eyes", "nose", "mouth", "facial_hair", "facial_hair_color", "accessory",
+)  # fmt: skip
+
+# The drawing is 264 x 280 units. This square keeps the whole face and the shoulders; the top 16
+# units, which only the highest hats reach, are outside it.
+_VIEW_BOX = "0 16 264 264"
+_POOL_MIN_EXAMPLES = 512  # below this, starting processes costs more than it saves
+_CHUNK = 64
+
+
+def sample_attributes(split: str, i: int) -> dict[str, int]:
+    """Attributes of example `i` of `split`: for each name, an index into `ATTRIBUTES[name]`.
+
+    Each is uniform and independent: the hash of (version, split, i, name) modulo the number of
+    values, so no random generator's implementation enters.
+
+    Raises: ValueError for an unknown split or a negative index.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"Unknown split {split!r}: must be one of {', '.join(SPLITS)}.")
+    if i < 0:
+        raise ValueError(f"Example index ({i}) must not be negative.")
+    attributes = {}
+    for name, values in ATTRIBUTES.items():
+        digest = hashlib.sha256(f"{VERSION}/{split}/{i}/{name}".encode()).digest()
+        attributes[name] = int.from_bytes(digest[:8], "big") % len(values)
+    return attributes
+
+
+def canonical(attributes: Mapping[str, int]) -> dict[str, int]:
+    """The same picture with every attribute that does not show set to 0."""
+    attributes = dict(attributes)
+    is_hat = ATTRIBUTES["top"][attributes["top"]] in HATS
+    if is_hat or ATTRIBUTES["top"][attributes["top"]] == "none":
+        attributes["hair_color"] = 0
+    if not is_hat:
+        attributes["hat_color"] = 0
+    if ATTRIBUTES["facial_hair"][attributes["facial_hair"]] == "none":
+        attributes["facial_hair_color"] = 0
+    return attributes
+
+
+def render(attributes: Mapping[str, int], size: int) -> np.ndarray:
+    """Draw a portrait: uint8 RGB [size, size, 3], the very pixels that the data set stores.
+
+    The vector drawing is rasterised at `size` directly (anti-aliased), with no random numbers and
+    no fonts: the same attributes give the same pixels.
+
+    Raises: ValueError for a missing or unknown attribute, or a value out of range.
+    """
+    png = np.frombuffer(_render_png(attributes, size), np.uint8)
+    return cv2.cvtColor(cv2.imdecode(png, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+
+
+def _render_png(attributes: Mapping[str, int], size: int) -> bytes:
+    if set(attributes) != set(ATTRIBUTES):
+        wrong = ", ".join(sorted(set(attributes) ^ set(ATTRIBUTES)))
+        raise ValueError(f"Attributes must be exactly {', '.join(ATTRIBUTES)}; differing: {wrong}.")
+    for name, value in attributes.items():
+        if not 0 <= value < len(ATTRIBUTES[name]):
+            raise ValueError(f"{name} ({value}) must be in [0, {len(ATTRIBUTES[name])}).")
+    value = {name: ATTRIBUTES[name][attributes[name]] for name in ATTRIBUTES}
+    tops = python_avatars.HatType if value["top"] in HATS else python_avatars.HairType
+    svg = python_avatars.Avatar(
+        style=python_avatars.AvatarStyle.TRANSPARENT,
+        top=tops[value["top"].upper()],
+        hat_color=CLOTH_COLORS[value["hat_color"]],
+        eyebrows=python_avatars.EyebrowType[value["eyebrows"].upper()],
+        eyes=python_avatars.EyeType[value["eyes"].upper()],
+        nose=python_avatars.NoseType[value["nose"].upper()],
+        mouth=python_avatars.MouthType[value["mouth"].upper()],
+        facial_hair=python_avatars.FacialHairType[value["facial_hair"].upper()],
+        skin_color=SKINS[value["skin"]],
+        hair_color=HAIR_COLORS[value["hair_color"]],
+        facial_hair_color=HAIR_COLORS[value["facial_hair_color"]],
+        accessory=python_avatars.AccessoryType[value["accessory"].upper()],
+        clothing=python_avatars.ClothingType[value["clothing"].upper()],
+        clothing_color=CLOTH_COLORS[value["clothing_color"]],
+    ).render()
+    whole = 'width="264px" height="280px" viewBox="0 0 264 280"'
+    if svg.count(whole) != 1:
+        raise RuntimeError("python-avatars drew a frame other than 264 x 280; see requirements.")
+    square = f'width="{size}" height="{size}" viewBox="{_VIEW_BOX}"'
+    return resvg_py.svg_to_bytes(
+        svg_string=svg.replace(whole, square),
+        background=BACKGROUNDS[value["background"]],
+        skip_system_fonts=True,
+    )
+
+
+@dataclasses.dataclass
+class AvatarsConfig(tfds.core.BuilderConfig):
+    """Picture side in pixels, and examples in (train, validation, test)."""
+
+    size: int = 64
+    examples: tuple[int, int, int] = DEFAULT_EXAMPLES
+
+
+def avatars_config(size: int, examples: tuple[int, int, int] = DEFAULT_EXAMPLES) -> AvatarsConfig:
+    """The builder config for a side and counts; other counts than the default have another name.
+
+    Raises: ValueError for a side that is not offered, or counts that are not three positive ones.
+    """
+    examples = tuple(int(n) for n in examples)
+    if size not in SIZES:
+        raise ValueError(f"Avatars side ({size}) must be one of {', '.join(map(str, SIZES))}.")
+    if len(examples) != len(SPLITS) or min(examples) < 1:
+        raise ValueError(f"Avatars examples {examples} must be three positive counts: {SPLITS}.")
+    name = str(size)
+    if examples != DEFAULT_EXAMPLES:
+        name += "_" + "_".join(map(str, examples))
+    return AvatarsConfig(
+        name=name, description=f"{size} x {size} portraits", size=size, examples=examples
+    )
+
+
+class Avatars(tfds.core.GeneratorBasedBuilder):
+    """Cartoon portraits with all their attributes as labels."""
+
+    VERSION = tfds.core.Version(VERSION)
+    BUILDER_CONFIGS = [avatars_config(size) for size in SIZES]
+    # Given here, TFDS need not search for it with a package that it does not depend on.
+    code_path = Path(__file__)
+
+    def __init__(self, **kwargs):
+        super().__init__(file_format="array_record", **kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        size = self.builder_config.size
+        features = {"image": tfds.features.Image(shape=(size, size, 3), encoding_format="png")}
+        for name, values in ATTRIBUTES.items():
+            features[name] = tfds.features.ClassLabel(names=values)
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Cartoon portraits, each attribute uniform and independent.",
+            homepage="https://github.com/ibonn/python_avatars",
+            features=tfds.features.FeaturesDict(features),
+            disable_shuffling=True,  # stored in the order of the index
+        )
+
+    def _split_generators(self, dl_manager):
+        return {
+            split: self._generate_examples(split, count)
+            for split, count in zip(SPLITS, self.builder_config.examples, strict=True)
+        }
+
+    def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict]]:
+        pictures = _render_split(split, count, self.builder_config.size)
+        what = f"avatars {self.builder_config.size} px, {split}"
+        for i, png in enumerate(tqdm(pictures, desc=what, total=count, unit="picture")):
+            # Encoded bytes go in as a file object: an array would need TensorFlow to encode it.
+            yield i, {"image": io.BytesIO(png), **sample_attributes(split, i)}
+
+
+def _render_split(split: str, count: int, size: int) -> Iterator[bytes]:
+    """PNG bytes of examples 0 .. count - 1, in order, rendered in several processes."""
+    workers = _cpu_count()
+    if count < _POOL_MIN_EXAMPLES or workers == 1:
+        for i in range(count):
+            yield _render_png(sample_attributes(split, i), size)
+        return
+    # Spawned, not forked: the parent may have JAX's threads running. A worker that dies raises
+    # BrokenProcessPool here instead of hanging.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+        try:
+            for pngs in pool.map(functools.partial(_render_chunk, split, size), chunks):
+                yield from pngs
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _render_chunk(split: str, size: int, indices: range) -> list[bytes]:
+    return [_render_png(sample_attributes(split, i), size) for i in indices]
+
+
+def _cpu_count() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def prepared_avatars(
+    size: int,
+    *,
+    data_dir: str | Path,
+    examples: tuple[int, int, int] = DEFAULT_EXAMPLES,
+) -> Avatars:
+    """The builder with its files on disk, drawn now if they are not there yet.
+
+    The files appear in one step when all of them are written: a build that is interrupted leaves
+    no set that looks whole, and its remains are removed by the next one. Builders in several
+    processes wait for each other.
+
+    Raises: ValueError as `avatars_config`.
+    """
+    config = avatars_config(size, examples)
+    with _quiet_tfds():
+        builder = Avatars(config=config, data_dir=str(data_dir))
+        folder = Path(builder.data_dir)
+        if folder.exists():
+            return builder
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with open(folder.parent / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # released with the file, also by a killed process
+            if not folder.exists():
+                for remains in folder.parent.glob(f"{folder.name}.incomplete*"):
+                    shutil.rmtree(remains)
+                builder.download_and_prepare(
+                    download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+                )
+        return Avatars(config=config, data_dir=str(data_dir))
+
+
+@contextlib.contextmanager
+def _quiet_tfds() -> Iterator[None]:
+    """Our own progress bar is all there is to say: nothing is downloaded here."""
+    verbosity = absl.logging.get_verbosity()
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    tfds.disable_progress_bar()
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        tfds.enable_progress_bar()
+        absl.logging.set_verbosity(verbosity)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Draw the avatars data set.")
+    parser.add_argument("--size", type=int, default=64, help=f"side in pixels, one of {SIZES}")
+    parser.add_argument("--data_dir", default="~/tensorflow_datasets", help="TFDS data folder")
+    parser.add_argument("--examples", default=",".join(map(str, DEFAULT_EXAMPLES)),
+                        help="train,validation,test")  # fmt: skip
+    args = parser.parse_args()
+    try:
+        examples = tuple(int(n) for n in args.examples.split(","))
+        avatars_config(args.size, examples)
+    except ValueError as error:
+        parser.error(str(error))
+    data_dir = Path(args.data_dir).expanduser()
+    builder = prepared_avatars(args.size, data_dir=data_dir, examples=examples)
+    print(f"avatars {args.size} px, {'/'.join(map(str, examples))} examples: {builder.data_dir}")
+
+
+if __name__ == "__main__":
+    main()
