@@ -11,6 +11,7 @@ from pathlib import Path
 from absl import app, flags
 from ml_collections import config_flags
 
+from uctgan_jax import compilation_cache
 from uctgan_jax.data.pipeline import eval_batches
 from uctgan_jax.data.sources import open_source
 from uctgan_jax.evaluation import environment, evaluate, format_report, write_report
@@ -22,18 +23,26 @@ _OUTPUT = flags.DEFINE_string("output", "report.json", "The report to write.")
 _SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "Split to measure on.")
 
 
-def main(argv):
+def main(argv: list[str]) -> None:
     if len(argv) > 1:
-        raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    compilation_cache.enable()
+    try:
+        run()
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"evaluate.py: {error}") from error
+
+
+def run() -> None:
     # An output that cannot be written should not cost an evaluation first.
     Path(_OUTPUT.value).parent.mkdir(parents=True, exist_ok=True)
     if Path(_OUTPUT.value).is_dir():
-        raise app.UsageError(f"--output={_OUTPUT.value} must be a file, but is a folder.")
+        raise ValueError(f"--output={_OUTPUT.value} must be a file, but is a folder.")
 
     inpainter = Inpainter.load(_WORKDIR.value)
     config = _CONFIG.value or inpainter.config
     if config.image_size != inpainter.image_size:
-        raise app.UsageError(
+        raise ValueError(
             f"image_size ({config.image_size}) in --config must be that of the model in "
             f"{_WORKDIR.value} ({inpainter.image_size})."
         )
@@ -63,7 +72,8 @@ def main(argv):
             num_examples=num_examples,
             num_samples=config.eval.num_samples,
             num_pairs=config.eval.get("num_pairs"),
-            mask_kind=config.mask.kind,
+            same_hole=config.mask.kind == "window"
+            or (config.mask.kind == "center" and len(set(config.mask.hole_share)) == 1),
             seed=config.eval.seed,
         ),
         "checkpoint": {

@@ -42,7 +42,7 @@ def make_batches(num_examples, batch_size):
 
 
 def evaluate(num_examples=5, batch_size=3, **changes):
-    options = {"num_samples": 3, "mask_kind": "center", "seed": 1} | changes
+    options = {"num_samples": 3, "same_hole": True, "seed": 1} | changes
     batches = make_batches(num_examples, batch_size)
     return evaluation.evaluate(FakeInpainter(), batches, num_examples=num_examples, **options)
 
@@ -103,9 +103,9 @@ def test_the_report_says_what_it_is(report):
 
 def test_the_variant_follows_mask_and_size():
     mask = np.ones((16, 48, 1), np.uint8)
-    assert "resized to 48 x 48" in evaluation.variants("free_form", mask)["lpips_hole"]
-    assert "16 x 48 enlarged 2 x" in evaluation.variants("center", mask)["lpips_out"]
-    assert "enlarged" not in evaluation.variants("center", np.ones((64, 64, 1)))["lpips_out"]
+    assert "resized to 48 x 48" in evaluation.variants(False, mask)["lpips_hole"]
+    assert "16 x 48 enlarged 2 x" in evaluation.variants(True, mask)["lpips_out"]
+    assert "enlarged" not in evaluation.variants(True, np.ones((64, 64, 1)))["lpips_out"]
 
 
 def test_altered_known_pixels_are_reported():
@@ -116,7 +116,7 @@ def test_altered_known_pixels_are_reported():
             return samples
 
     figures = evaluation.evaluate(
-        Careless(), make_batches(2, 2), num_examples=2, num_samples=2, mask_kind="center"
+        Careless(), make_batches(2, 2), num_examples=2, num_samples=2, same_hole=True
     )["figures"]
     assert figures["known_pixels_identical"] is False
 
@@ -127,7 +127,7 @@ def test_completions_equal_to_the_truth_are_counted_and_not_averaged():
             return np.repeat(images[:, None], num_samples, axis=1)
 
     report = evaluation.evaluate(
-        Perfect(), make_batches(2, 2), num_examples=2, num_samples=2, mask_kind="center"
+        Perfect(), make_batches(2, 2), num_examples=2, num_samples=2, same_hole=True
     )
     assert report["figures"]["samples"]["psnr"] == {"mean_of_k": None, "best_of_k": None}
     assert report["figures"]["equal_to_truth"]["samples"] == 4

@@ -33,9 +33,6 @@ BEST = {
 }
 DIVERSITY = ("lpips_out", "lpips_hole", "l1_hole")
 
-# Kinds of mask that hide the same place in every picture.
-FIXED_MASKS = ("center", "window")
-
 
 def evaluate(
     inpainter,
@@ -43,7 +40,7 @@ def evaluate(
     *,
     num_examples: int,
     num_samples: int,
-    mask_kind: str,
+    same_hole: bool,
     seed: int = 0,
     num_pairs: int | None = None,
 ) -> dict:
@@ -59,7 +56,8 @@ def evaluate(
             int [B]; the last may be short.
         num_examples: how many pictures the batches hold, for the progress bar.
         num_samples: K.
-        mask_kind: as in the config; decides how the hole is cropped for I_out(m).
+        same_hole: whether every picture has the same hole; decides how the hole is cropped for
+            I_out(m), see `diversity.crop_to_hole`.
         seed: of the completions, and of the choice of pairs.
         num_pairs: pairs of completions of each picture for the diversity; all by default.
 
@@ -98,7 +96,7 @@ def evaluate(
                         completions[row],
                         reconstructions[row],
                         pairs=pairs,
-                        crop_size=crop_size(mask_kind, *images.shape[1:3]),
+                        crop_size=crop_size(same_hole, *images.shape[1:3]),
                     )
                 )
                 progress.update()
@@ -106,7 +104,7 @@ def evaluate(
         raise ValueError("There were no pictures to evaluate.")
     return {
         "figures": summarise(records),
-        "variants": variants(mask_kind, masks[0]),
+        "variants": variants(same_hole, masks[0]),
         "num_examples": len(records),
         "num_samples": num_samples,
         "num_pairs": 0 if num_samples == 1 else len(pairs),
@@ -228,15 +226,15 @@ def fill_with_mean_colour(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return np.where(mask == 1, colour.astype(np.uint8), image)
 
 
-def crop_size(mask_kind: str, height: int, width: int) -> int | None:
+def crop_size(same_hole: bool, height: int, width: int) -> int | None:
     """The `size` for `diversity.crop_to_hole`: None where every picture has the same hole."""
-    return None if mask_kind in FIXED_MASKS else max(height, width, MIN_SIZE)
+    return None if same_hole else max(height, width, MIN_SIZE)
 
 
-def variants(mask_kind: str, mask: np.ndarray) -> dict[str, str]:
+def variants(same_hole: bool, mask: np.ndarray) -> dict[str, str]:
     """What exactly each figure is, in words; `mask` [H, W, 1] is one of those measured with."""
     height, width = mask.shape[:2]
-    size = crop_size(mask_kind, height, width)
+    size = crop_size(same_hole, height, width)
     whole = f"whole picture, {height} x {width}" + _enlarged(height, width)
     if size is None:
         height, width = (side.stop - side.start for side in diversity.hole_box(mask))
