@@ -70,7 +70,7 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
 
     config.data = ml_collections.ConfigDict()
     config.data.source = "avatars"  # "avatars", "folder:PATH" or "tfds:NAME"
-    config.data.dir = "~/tensorflow_datasets"  # where prepared sets live
+    config.data.dir = ""  # of prepared sets; "" for $TFDS_DATA_DIR, else ~/tensorflow_datasets
     config.data.avatars_examples = (50_000, 2_000, 2_000)  # train, validation, test
     config.data.flip = True  # mirror half of the training pictures
     config.data.num_threads = 8

@@ -134,7 +134,7 @@ def test_write_image_round_trip_and_no_remains(tmp_path):
     assert sorted(os.listdir(tmp_path / "new")) == ["a.png", "b.png"]
 
 
-def test_resize_and_crop_takes_the_centre():
+def testresize_and_crop_takes_the_centre():
     image = np.zeros((4, 12, 3), np.uint8)
     image[:, 4:8] = RED
     assert (resize_and_crop(image, 4) == RED).all()
@@ -144,7 +144,7 @@ def test_resize_and_crop_takes_the_centre():
     np.testing.assert_array_equal(resize_and_crop(unchanged, 8), unchanged)
 
 
-def test_resize_and_crop_averages_areas_and_takes_extreme_shapes():
+def testresize_and_crop_averages_areas_and_takes_extreme_shapes():
     checkers = (np.indices((8, 8)).sum(0) % 2 * 200).astype(np.uint8)[..., None].repeat(3, 2)
     np.testing.assert_array_equal(resize_and_crop(checkers, 4), np.full((4, 4, 3), 100))
     assert resize_and_crop(smooth(20, 3000), 64).shape == (64, 64, 3)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 MASK_CONVENTIONS = ("white_is_hole", "black_is_hole")
@@ -25,7 +26,11 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
 
     Raises: FileNotFoundError; ValueError for a file that is not a whole picture.
     """
-    picture = _to_8_bit(_open(source))
+    data = _read(source)
+    plain = _decode_plain(data)
+    if plain is not None:
+        return plain
+    picture = _to_8_bit(_open(data, _name(source)))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
@@ -54,7 +59,7 @@ def read_mask(
     if convention not in MASK_CONVENTIONS:
         allowed = ", ".join(MASK_CONVENTIONS)
         raise ValueError(f"Unknown mask convention {convention!r}: must be one of {allowed}.")
-    picture = _to_8_bit(_open(source))
+    picture = _to_8_bit(_open(_read(source), _name(source)))
     grey = None
     if picture.has_transparency_data:
         alpha = np.asarray(picture.convert("RGBA"))[..., 3]
@@ -111,8 +116,51 @@ def resize_and_crop(image: np.ndarray, size: int) -> np.ndarray:
     square = image[top : top + side, left : left + side]
     if side == size:
         return np.ascontiguousarray(square)
-    resized = _resize(np.ascontiguousarray(square), size, size)
+    resized = resize(np.ascontiguousarray(square), size, size)
     return resized.reshape(size, size, *image.shape[2:])
+
+
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A picture at another size, uint8 [height, width, ...]: area filter down, cubic up."""
+    smaller = height < image.shape[0]
+    filter_ = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
+    return cv2.resize(image, (width, height), interpolation=filter_)
+
+
+def _read(source: str | Path | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return source
+    try:
+        return Path(source).read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{source}: no such file.") from None
+
+
+def _decode_plain(data: bytes) -> np.ndarray | None:
+    """The common cases, two to three times faster than by PIL; None for everything else.
+
+    These are upright 8-bit JPEG and PNG, grey or RGB, without transparency. Damaged files are
+    left to PIL too, which tells a flaw from a missing half.
+    """
+    if data[:3] == b"\xff\xd8\xff":
+        if b"Exif\0\0" in data[:65536]:
+            try:
+                if Image.open(io.BytesIO(data)).getexif().get(0x0112, 1) != 1:  # orientation
+                    return None
+            except Exception:
+                return None
+        try:
+            if simplejpeg.decode_jpeg_header(data)[2] in ("YCbCr", "Gray", "RGB"):
+                return simplejpeg.decode_jpeg(data, "RGB")
+        except ValueError:
+            pass
+    # Bytes 24 and 25 of a PNG are its bit depth and colour type; it ends with the IEND chunk.
+    elif data[:8] == b"\x89PNG\r\n\x1a\n" and data[24:26] in (b"\x08\x00", b"\x08\x02"):
+        header = data[: data.find(b"IDAT")]
+        if data[-8:-4] == b"IEND" and b"tRNS" not in header and b"eXIf" not in header:
+            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+            return None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    return None
 
 
 def contact_sheet(
@@ -155,6 +203,26 @@ def contact_sheet(
     return np.asarray(sheet)
 
 
+def completion_sheet(
+    images: np.ndarray, masks: np.ndarray, completions: np.ndarray, *, truth: bool = True
+) -> np.ndarray:
+    """A contact sheet, one row a picture: input, masked, its K completions, ground truth.
+
+    Args:
+      images: uint8 [B, H, W, 3].
+      masks: uint8 {0, 1} [B, H, W, 1], 1 = hole, drawn grey.
+      completions: uint8 [B, K, H, W, 3].
+      truth: whether the input is the ground truth, to be shown again at the end.
+    """
+    masked = np.where(masks > 0, np.uint8(128), images)
+    numbers = [str(k + 1) for k in range(completions.shape[1])]
+    rows = [
+        [image, hidden, *row] + [image] * truth
+        for image, hidden, row in zip(images, masked, completions, strict=True)
+    ]
+    return contact_sheet(rows, labels=["input", "masked", *numbers] + ["truth"] * truth)
+
+
 def _fit(picture: np.ndarray, cell: int) -> np.ndarray:
     if picture.ndim != 3 or picture.shape[2] not in (1, 3) or picture.dtype != np.uint8:
         raise ValueError(
@@ -165,36 +233,23 @@ def _fit(picture: np.ndarray, cell: int) -> np.ndarray:
         picture = np.repeat(np.where(picture > 0, 255, 0).astype(np.uint8), 3, axis=2)
     scale = cell / max(picture.shape[:2])
     height, width = (max(1, round(n * scale)) for n in picture.shape[:2])
-    return _resize(np.ascontiguousarray(picture), height, width)
+    return resize(np.ascontiguousarray(picture), height, width)
 
 
-def _resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    smaller = height < image.shape[0]
-    filter_ = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    return cv2.resize(image, (width, height), interpolation=filter_)
-
-
-def _open(source: str | Path | bytes) -> Image.Image:
+def _open(data: bytes, name: str) -> Image.Image:
     """The decoded picture, upright, in whatever mode its file has."""
     try:
-        picture = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        picture = Image.open(io.BytesIO(data))
         picture.load()
         return ImageOps.exif_transpose(picture)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{_name(source)}: no such file.") from None
-    except (Image.UnidentifiedImageError, Image.DecompressionBombError) as error:
-        return _open_with_cv2(source, error)
+    except Image.UnidentifiedImageError as error:
+        # PIL does not know some, such as 16-bit RGB TIFF.
+        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        if bgr is None:
+            raise ValueError(f"{name}: not a picture of a known format.") from error
+        return Image.fromarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ...
-        raise ValueError(f"{_name(source)}: damaged or not a picture ({error}).") from error
-
-
-def _open_with_cv2(source: str | Path | bytes, error: Exception) -> Image.Image:
-    """What PIL does not know, such as 16-bit RGB TIFF."""
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
-    if pixels is None:
-        raise ValueError(f"{_name(source)}: damaged or not a picture ({error}).") from error
-    return Image.fromarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB))
+        raise ValueError(f"{name}: damaged picture ({error}).") from error
 
 
 def _to_8_bit(picture: Image.Image) -> Image.Image:

@@ -1,0 +1,172 @@
+"""Checkpoints: state, averaged parameters and config, with digests that tell damage.
+
+A checkpoint is `DIRECTORY/<step>/` with four Orbax items: `state` (all of the train state but
+the average), `ema` (the averaged parameters, all that inference needs), `config`, and `digests`
+(SHA-256 over the arrays of the first two). The position in the data is the step itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from uctgan_jax.train_state import TrainState
+
+PyTree = Any
+
+
+class DamagedCheckpointError(ValueError):
+    """A checkpoint whose arrays cannot be read or are not what was saved."""
+
+
+def digest(tree: PyTree) -> str:
+    """SHA-256 over every array of a tree: path, type, shape and bytes. Hexadecimal."""
+    sha = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        sha.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape};".encode())
+        sha.update(array.view(np.uint8).data if array.ndim else array.tobytes())
+    return sha.hexdigest()
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, directory: str | Path, *, keep: int = 2, read_only: bool = False):
+        """Opens a folder of checkpoints, or makes one.
+
+        Args:
+          directory: the folder.
+          keep: how many of the newest checkpoints to keep.
+          read_only: neither make the folder nor tidy it: its run may be under way.
+        """
+        self.directory = Path(directory).expanduser().absolute()
+        self._manager = ocp.CheckpointManager(
+            self.directory,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep,
+                create=not read_only,
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
+            ),
+        )
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def save(self, state: TrainState, config: Mapping[str, Any]) -> None:
+        """Starts saving a state of numpy arrays (see `DataParallel.fetch`) and returns."""
+        train, ema = _split(state)
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(train),
+                ema=ocp.args.StandardSave(ema),
+                config=ocp.args.JsonSave(dict(config)),
+                digests=ocp.args.JsonSave({"state": digest(train), "ema": digest(ema)}),
+            ),
+        )
+
+    def steps(self) -> list[int]:
+        """The steps there are checkpoints of, the oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def restore_latest(self, template: TrainState) -> TrainState | None:
+        """The newest undamaged state as numpy arrays; None if there is no checkpoint at all.
+
+        Args:
+          template: a state of the shapes and types to expect.
+
+        Raises:
+          DamagedCheckpointError: if there are checkpoints, but every one is damaged.
+        """
+        shapes = _split(jax.tree.map(_numpy_template, template))
+        damaged = []
+        for step in reversed(self.steps()):
+            try:
+                train, ema = self._restore(step, dict(zip(("state", "ema"), shapes, strict=True)))
+            except DamagedCheckpointError as error:
+                logging.warning("%s; trying the one before it", error)
+                damaged.append(step)
+                continue
+            return TrainState(**train, ema_params=ema)
+        if damaged:
+            raise DamagedCheckpointError(
+                f"every checkpoint in {self.directory} is damaged: steps {damaged}"
+            )
+        return None
+
+    def restore_ema(self, step: int | None = None) -> tuple[int, PyTree, dict[str, Any], str]:
+        """The averaged parameters for inference.
+
+        Args:
+          step: which checkpoint; None for the newest.
+
+        Returns:
+          The step, the parameters as numpy arrays, the config, and the parameters' digest.
+
+        Raises:
+          FileNotFoundError: if there is no such checkpoint.
+          DamagedCheckpointError: if it is damaged.
+        """
+        steps = self.steps()
+        if not steps or (step is not None and step not in steps):
+            wanted = "checkpoint" if step is None else f"checkpoint of step {step}"
+            raise FileNotFoundError(f"no {wanted} in {self.directory}; it has steps {steps}")
+        step = steps[-1] if step is None else step
+        (ema,) = self._restore(step, {"ema": None})
+        config = self._manager.restore(
+            step, args=ocp.args.Composite(config=ocp.args.JsonRestore())
+        ).config
+        return step, ema, config, digest(ema)
+
+    def wait(self) -> None:
+        """Waits until what was saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits for pending saves and lets the folder go."""
+        self._manager.close()
+
+    def _restore(self, step: int, items: Mapping[str, PyTree | None]) -> list[PyTree]:
+        """Reads items of one checkpoint and holds them against its digests."""
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    digests=ocp.args.JsonRestore(),
+                    **{name: ocp.args.StandardRestore(item) for name, item in items.items()},
+                ),
+            )
+        except Exception as error:  # Orbax and TensorStore raise many kinds.
+            raise DamagedCheckpointError(
+                f"checkpoint {self.directory / str(step)} cannot be read ({error})"
+            ) from error
+        for name in items:
+            if digest(restored[name]) != restored.digests[name]:
+                raise DamagedCheckpointError(
+                    f"checkpoint {self.directory / str(step)} is damaged: the arrays of {name!r}"
+                    " are not those that were saved"
+                )
+        return [restored[name] for name in items]
+
+
+def _split(state: TrainState) -> tuple[dict[str, PyTree], PyTree]:
+    """A state as the two items that checkpoints keep it in: the rest, and the average."""
+    fields = dict(vars(state))
+    ema = fields.pop("ema_params")
+    return fields, ema
+
+
+def _numpy_template(leaf: Any) -> np.ndarray:
+    return np.empty(np.shape(leaf), leaf.dtype)

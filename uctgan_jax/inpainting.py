@@ -1,0 +1,260 @@
+"""Inpainting: load a model once, complete many pictures, each in many ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from uctgan_jax import images as host_images
+from uctgan_jax.checkpoints import Checkpoints
+from uctgan_jax.nets import Networks, build_networks
+from uctgan_jax.train_step import composite, normalize
+
+Array = jax.Array
+PyTree = Any
+
+
+def complete_codes(
+    networks: Networks, params: PyTree, images: Array, masks: Array, codes: Array
+) -> Array:
+    """Completes each picture once for each of its codes; the condition is encoded once.
+
+    Args:
+        networks: E1, E2 and G.
+        params: their parameters, `{"projection", "encoder", "generator"}`.
+        images: uint8 [B, S, S, 3]; pixels inside the hole are never looked at.
+        masks: uint8 [B, S, S, 1], 1 = hole.
+        codes: float32 [B, K, Z].
+
+    Returns:
+        uint8 [B, K, S, S, 3], with the known pixels of `images` as they are.
+    """
+    mask = masks.astype(jnp.float32)
+    condition = networks.encoder.apply({"params": params["encoder"]}, normalize(images), mask)
+
+    # Mapping over the codes alone computes what depends on the condition alone only once.
+    def generate(code: Array) -> Array:
+        return networks.generator.apply({"params": params["generator"]}, code, condition, mask)
+
+    outputs = jax.vmap(generate, in_axes=1, out_axes=1)(codes)
+    outputs = jnp.round((outputs + 1.0) * 127.5).astype(jnp.uint8)
+    return composite(outputs, images[:, None], masks[:, None])
+
+
+def sample_prior(keys: Array, num_samples: int, code_dim: int) -> Array:
+    """Codes from the prior N(0, I).
+
+    Args:
+        keys: `jax.random.key` array [B], one a picture.
+        num_samples: codes a picture; the first of many equal the first of few.
+        code_dim: Z.
+
+    Returns:
+        float32 [B, K, Z].
+    """
+
+    def draw(key: Array) -> Array:
+        sample_keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(num_samples))
+        return jax.vmap(lambda k: jax.random.normal(k, (code_dim,)))(sample_keys)
+
+    return jax.vmap(draw)(keys)
+
+
+class Inpainter:
+    """A trained model that completes pictures.
+
+    Attributes:
+        config: the configuration it was trained with.
+        step: the training step it comes from.
+        digest: SHA-256 of its parameters.
+        image_size: the side of the square pictures it works on.
+    """
+
+    def __init__(self, config: ml_collections.ConfigDict, params: PyTree, step: int, digest: str):
+        """Builds a model from a config and its averaged parameters; see also `load`."""
+        self.config = config
+        self.step = step
+        self.digest = digest
+        self.image_size = config.image_size
+        self._networks = build_networks(
+            image_size=config.image_size,
+            compute_dtype=config.compute_dtype,
+            **config.model,
+        )
+        self._params = jax.device_put(params)
+        self._sample = jax.jit(self._sample_prior, static_argnums=4)
+        self._complete = jax.jit(self._complete_codes)
+        self._mean_codes = jax.jit(self._project)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Inpainter:
+        """Loads the newest checkpoint of a run.
+
+        Args:
+            path: a run's `workdir`, or its folder of checkpoints.
+
+        Raises:
+            FileNotFoundError: if there is no checkpoint.
+            DamagedCheckpointError: if the newest one is damaged.
+        """
+        path = Path(path).expanduser()
+        directory = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+        if not directory.is_dir():
+            raise FileNotFoundError(f"{path} is neither a workdir nor a folder of checkpoints")
+        with Checkpoints(directory, read_only=True) as checkpoints:
+            step, params, config, digest = checkpoints.restore_ema()
+        return cls(ml_collections.ConfigDict(config), params, step, digest)
+
+    def sample(
+        self, images: np.ndarray, masks: np.ndarray, keys: Array, num_samples: int
+    ) -> np.ndarray:
+        """Completes pictures of the model's size with codes from the prior.
+
+        Args:
+            images: uint8 [B, S, S, 3].
+            masks: uint8 [B, S, S, 1], 1 = hole.
+            keys: `jax.random.key` array [B]; a picture's completions depend on its own key only.
+            num_samples: K.
+
+        Returns:
+            uint8 [B, K, S, S, 3], known pixels as they are.
+        """
+        return np.asarray(self._sample(self._params, images, masks, keys, num_samples))
+
+    def complete_with(
+        self, images: np.ndarray, masks: np.ndarray, codes: np.ndarray
+    ) -> np.ndarray:
+        """Completes pictures of the model's size with given codes, float32 [B, K, Z].
+
+        Returns:
+            uint8 [B, K, S, S, 3], known pixels as they are.
+        """
+        return np.asarray(self._complete(self._params, images, masks, codes))
+
+    def project(self, images: np.ndarray) -> np.ndarray:
+        """The codes of pictures: uint8 [B, S, S, 3] to E1's means, float32 [B, Z]."""
+        return np.asarray(self._mean_codes(self._params, images))
+
+    def reconstruct(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """Completes each picture with its own code: what the code and the condition hold of it.
+
+        Args:
+            images: uint8 [B, S, S, 3], the whole pictures.
+            masks: uint8 [B, S, S, 1], 1 = hole.
+
+        Returns:
+            uint8 [B, S, S, 3], known pixels as they are.
+        """
+        return self.complete_with(images, masks, self.project(images)[:, None])[:, 0]
+
+    def complete(
+        self,
+        image: np.ndarray,
+        mask: np.ndarray,
+        num_samples: int = 8,
+        seed: int = 0,
+        instances: Sequence[np.ndarray] | None = None,
+    ) -> np.ndarray:
+        """Completes one picture of any size, in many ways or after given pictures.
+
+        The model sees the largest square around the hole, brought to its own resolution; a hole
+        that no square of the picture holds is seen with the whole picture, squeezed to a square.
+
+        Args:
+            image: uint8 [H, W, 3].
+            mask: uint8 or bool [H, W] or [H, W, 1], nonzero = hole.
+            num_samples: completions to draw; unused with `instances`.
+            seed: of the draw: the same seed gives the same completions.
+            instances: pictures, uint8 [h, w, 3] of any size, to follow: one completion each.
+
+        Returns:
+            uint8 [K, H, W, 3]; outside the hole every pixel is the picture's own.
+
+        Raises:
+            ValueError: if shapes or types are off, the hole is empty or covers everything, or
+                `num_samples` is under 1.
+        """
+        image, mask = _check_inputs(image, mask, num_samples)
+        top, left, height, width = _window(mask)
+        window = np.s_[top : top + height, left : left + width]
+        small = host_images.resize(image[window], self.image_size, self.image_size)
+        # Any part of the hole under a pixel makes it one: nothing hidden leaks into the rest.
+        small_mask = host_images.resize(
+            mask[window] * np.uint8(255), self.image_size, self.image_size
+        )
+        small_mask = (small_mask > 0).astype(np.uint8)[..., None]
+        if instances is None:
+            keys = jax.random.key(seed)[None]
+            completions = self.sample(small[None], small_mask[None], keys, num_samples)[0]
+        else:
+            if not len(instances):
+                raise ValueError("instances ([]) must hold one picture or more")
+            squares = [host_images.resize_and_crop(i, self.image_size) for i in instances]
+            codes = self.project(np.stack(squares))[None]
+            completions = self.complete_with(small[None], small_mask[None], codes)[0]
+        hole = mask[window] > 0
+        results = np.repeat(image[None], len(completions), axis=0)
+        for result, completion in zip(results, completions, strict=True):
+            result[window][hole] = host_images.resize(completion, height, width)[hole]
+        return results
+
+    def _sample_prior(
+        self, params: PyTree, images: Array, masks: Array, keys: Array, num_samples: int
+    ) -> Array:
+        codes = sample_prior(keys, num_samples, self._networks.code_dim)
+        return complete_codes(self._networks, params, images, masks, codes)
+
+    def _complete_codes(self, params: PyTree, images: Array, masks: Array, codes: Array) -> Array:
+        return complete_codes(self._networks, params, images, masks, codes)
+
+    def _project(self, params: PyTree, images: Array) -> Array:
+        mean, _ = self._networks.projection.apply(
+            {"params": params["projection"]}, normalize(images)
+        )
+        return mean
+
+
+def _check_inputs(
+    image: np.ndarray, mask: np.ndarray, num_samples: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The picture uint8 [H, W, 3] and its mask uint8 [H, W], or a ValueError."""
+    image, mask = np.asarray(image), np.asarray(mask)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
+        raise ValueError(f"image ({image.dtype} {image.shape}) must be uint8 [H, W, 3]")
+    if mask.ndim == 3 and mask.shape[-1] == 1:
+        mask = mask[..., 0]
+    if mask.shape != image.shape[:2]:
+        raise ValueError(
+            f"mask {mask.shape} must have the picture's height and width {image.shape[:2]}"
+        )
+    mask = (mask != 0).astype(np.uint8)
+    if not mask.any():
+        raise ValueError("the mask is empty: no pixel is marked as hole")
+    if mask.all():
+        raise ValueError("the mask is full: a picture needs known pixels to be completed")
+    if num_samples < 1:
+        raise ValueError(f"num_samples ({num_samples}) must be at least 1")
+    return image, mask
+
+
+def _window(mask: np.ndarray) -> tuple[int, int, int, int]:
+    """Top, left, height and width of the largest square that holds the hole, best centred.
+
+    The whole picture, if no square inside it holds the hole.
+    """
+    side = min(mask.shape)
+    corners = []
+    for axis, length in enumerate(mask.shape):
+        places = np.flatnonzero(mask.any(axis=1 - axis))
+        first, last = int(places[0]), int(places[-1])
+        if last - first >= side:
+            return 0, 0, *mask.shape
+        corner = (first + last + 1 - side) // 2
+        corners.append(min(max(corner, 0), length - side))
+    return *corners, side, side

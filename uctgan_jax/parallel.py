@@ -1,0 +1,120 @@
+"""From the step of one device to the step of all devices."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.jax_utils
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+PyTree = Any
+
+MODES = ("shard_map", "jit", "pmap")
+
+_AXIS = "data"
+
+
+class DataParallel:
+    """Data parallelism in one of three ways, all of which give the same numbers.
+
+    - `"shard_map"`: each device runs the step on its share; gradients are averaged.
+    - `"jit"`: the compiler splits the step of the whole batch.
+    - `"pmap"`: as `"shard_map"`, through JAX's older transformation.
+
+    State is replicated, batches are split along their first axis.
+
+    Attributes:
+      mode: one of `MODES`.
+      devices: the devices, of all processes.
+      axis_name: the axis the step must average over, None when the compiler does it.
+    """
+
+    def __init__(self, mode: str, devices: Sequence[jax.Device] | None = None):
+        """Takes all devices unless told otherwise.
+
+        Raises:
+          ValueError: if `mode` is not one of `MODES`.
+        """
+        if mode not in MODES:
+            raise ValueError(f"parallel ({mode!r}) must be one of {', '.join(MODES)}")
+        self.mode = mode
+        self.devices = tuple(devices or jax.devices())
+        self.axis_name = None if mode == "jit" else _AXIS
+        mesh = Mesh(np.asarray(self.devices), (_AXIS,))
+        self._mesh = mesh
+        self._replicated = NamedSharding(mesh, P())
+        self._split = NamedSharding(mesh, P(_AXIS))
+        self._local_devices = [d for d in self.devices if d.process_index == jax.process_index()]
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raises a ValueError if a global batch does not split evenly over the devices."""
+        if batch_size < 1 or batch_size % len(self.devices):
+            raise ValueError(
+                f"batch_size ({batch_size}) must be a positive multiple of the number of devices"
+                f" ({len(self.devices)})"
+            )
+
+    def compile(self, step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]) -> Callable:
+        """Compiles `step(state, batch) -> (state, metrics)`; the state's buffers are donated."""
+        if self.mode == "pmap":
+            return jax.pmap(step, _AXIS, donate_argnums=0, devices=self.devices)
+        if self.mode == "shard_map":
+            # With check_vma the gradients of replicated parameters come summed already, and
+            # averaging them would leave them too large by the number of devices.
+            step = jax.shard_map(
+                step,
+                mesh=self._mesh,
+                in_specs=(P(), P(_AXIS)),
+                out_specs=(P(), P()),
+                check_vma=False,
+            )
+        return jax.jit(
+            step,
+            in_shardings=(self._replicated, self._split),
+            out_shardings=(self._replicated, self._replicated),
+            donate_argnums=0,
+        )
+
+    def replicate(self, state: PyTree) -> PyTree:
+        """Puts a state on all devices, in new buffers, which donation may then take."""
+        state = jax.tree.map(np.asarray, jax.device_get(state))
+        if self.mode == "pmap":
+            return flax.jax_utils.replicate(state, self._local_devices)
+        return jax.tree.map(
+            lambda x: jax.make_array_from_callback(x.shape, self._replicated, lambda _: x), state
+        )
+
+    def fetch(self, tree: PyTree) -> PyTree:
+        """One copy of a replicated tree (a state or metrics), as numpy arrays."""
+        if self.mode == "pmap":
+            tree = jax.tree.map(lambda x: x[0], tree)
+        return jax.device_get(tree)
+
+    def shard(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+        """Puts this process's rows of a batch on its devices."""
+        if self.mode == "pmap":
+            count = len(self._local_devices)
+            return {
+                name: jax.device_put_sharded(list(np.split(rows, count)), self._local_devices)
+                for name, rows in batch.items()
+            }
+        return {
+            name: jax.make_array_from_process_local_data(self._split, rows)
+            for name, rows in batch.items()
+        }
+
+    def prefetch(
+        self, batches: Iterable[Mapping[str, np.ndarray]], size: int = 2
+    ) -> Iterator[dict[str, jax.Array]]:
+        """Keeps `size` batches on the devices ahead of their use."""
+        sharded = map(self.shard, batches)
+        queue = collections.deque(itertools.islice(sharded, size))
+        while queue:
+            yield queue.popleft()
+            queue.extend(itertools.islice(sharded, 1))
