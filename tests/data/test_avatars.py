@@ -1,4 +1,7 @@
 import hashlib
+import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -82,6 +85,19 @@ def test_an_interrupted_build_leaves_no_set_and_the_next_one_cleans_up(tmp_path,
     builder = prepared_avatars(32, data_dir=tmp_path, examples=(3, 1, 1))
     assert Path(builder.data_dir) == final and len(records(builder, "train")) == 3
     assert not killed.exists()
+
+
+def test_a_script_without_a_main_guard_fails_instead_of_hanging(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from uctgan_jax.data import avatars\n"
+        "avatars._POOL_MIN_EXAMPLES, avatars._cpu_count = 1, lambda: 2\n"
+        f"avatars.prepared_avatars(32, data_dir={str(tmp_path)!r}, examples=(3, 1, 1))\n"
+    )
+    root = Path(avatars.__file__).parents[2]
+    result = subprocess.run([sys.executable, script], env={**os.environ, "PYTHONPATH": str(root)},
+                            capture_output=True, text=True, timeout=60)  # fmt: skip
+    assert result.returncode != 0 and "if __name__ == '__main__'" in result.stderr
 
 
 def test_attributes_do_not_change_between_releases():

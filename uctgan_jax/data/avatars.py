@@ -169,11 +169,15 @@ def render(attributes: Mapping[str, int], size: int) -> np.ndarray:
 
     Raises: ValueError for a missing or unknown attribute, or a value out of range.
     """
-    png = np.frombuffer(_render_png(attributes, size), np.uint8)
-    return cv2.cvtColor(cv2.imdecode(png, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    svg = draw(attributes)
+    return rasterise(svg, size, BACKGROUNDS[ATTRIBUTES["background"][attributes["background"]]])
 
 
-def _render_png(attributes: Mapping[str, int], size: int) -> bytes:
+def draw(attributes: Mapping[str, int]) -> str:
+    """The portrait as an SVG drawing without its background; `rasterise` makes pixels of it.
+
+    Raises: ValueError for a missing or unknown attribute, or a value out of range.
+    """
     if set(attributes) != set(ATTRIBUTES):
         wrong = ", ".join(sorted(set(attributes) ^ set(ATTRIBUTES)))
         raise ValueError(f"Attributes must be exactly {', '.join(ATTRIBUTES)}; differing: {wrong}.")
@@ -182,7 +186,7 @@ def _render_png(attributes: Mapping[str, int], size: int) -> bytes:
             raise ValueError(f"{name} ({value}) must be in [0, {len(ATTRIBUTES[name])}).")
     value = {name: ATTRIBUTES[name][attributes[name]] for name in ATTRIBUTES}
     tops = python_avatars.HatType if value["top"] in HATS else python_avatars.HairType
-    svg = python_avatars.Avatar(
+    return python_avatars.Avatar(
         style=python_avatars.AvatarStyle.TRANSPARENT,
         top=tops[value["top"].upper()],
         hat_color=CLOTH_COLORS[value["hat_color"]],
@@ -198,15 +202,26 @@ def _render_png(attributes: Mapping[str, int], size: int) -> bytes:
         clothing=python_avatars.ClothingType[value["clothing"].upper()],
         clothing_color=CLOTH_COLORS[value["clothing_color"]],
     ).render()
+
+
+def rasterise(svg: str, size: int, background: str) -> np.ndarray:
+    """uint8 RGB [size, size, 3] of a drawing by `draw`, over a background such as "#7FB5B0"."""
     whole = 'width="264px" height="280px" viewBox="0 0 264 280"'
     if svg.count(whole) != 1:
         raise RuntimeError("python-avatars drew a frame other than 264 x 280; see requirements.")
     square = f'width="{size}" height="{size}" viewBox="{_VIEW_BOX}"'
-    return resvg_py.svg_to_bytes(
+    png = resvg_py.svg_to_bytes(
         svg_string=svg.replace(whole, square),
-        background=BACKGROUNDS[value["background"]],
+        background=background,
         skip_system_fonts=True,
     )
+    bgr = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)  # drops the opaque alpha
+    return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def _render_png(attributes: Mapping[str, int], size: int) -> bytes:
+    bgr = cv2.cvtColor(render(attributes, size), cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".png", bgr)[1].tobytes()
 
 
 @dataclasses.dataclass
@@ -314,7 +329,7 @@ def prepared_avatars(
     no set that looks whole, and its remains are removed by the next one. Builders in several
     processes wait for each other.
 
-    Raises: ValueError as `avatars_config`.
+    Raises: ValueError as `avatars_config`; BrokenProcessPool if a worker dies.
     """
     config = avatars_config(size, examples)
     with _quiet_tfds():
@@ -322,6 +337,11 @@ def prepared_avatars(
         folder = Path(builder.data_dir)
         if folder.exists():
             return builder
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            # A worker that runs its parent's script again would wait for its parent's lock.
+            raise RuntimeError(
+                "A script that draws avatars must do its work under `if __name__ == '__main__':`."
+            )
         folder.parent.mkdir(parents=True, exist_ok=True)
         with open(folder.parent / ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # released with the file, also by a killed process

@@ -178,10 +178,12 @@ class TfdsSource:
             if present not in _TFDS_FALLBACK:
                 raise ValueError(f"{name}: no split {split!r} among {', '.join(present)}.")
         expression = _TFDS_FALLBACK.get(present, {}).get(split, split)
-        # Encoded bytes: TFDS would need TensorFlow to decode them.
+        # Parsing the picture alone, without labels, is several times faster; and it is left
+        # encoded, as TFDS would need TensorFlow to decode it.
+        self._features = tfds.features.FeaturesDict({self._key: builder.info.features[self._key]})
+        self._decoders = {self._key: tfds.decode.SkipDecoding()}
         self._records = builder.as_data_source(
-            split=expression,
-            decoders={self._key: tfds.decode.SkipDecoding()},
+            split=expression, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
         )
         if len(self._records) == 0:
             raise ValueError(f"{name}: split {split!r} ({expression}) is empty.")
@@ -190,7 +192,9 @@ class TfdsSource:
         return len(self._records)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        return read_image(self._records[i][self._key])
+        record = self._records[i]
+        example = self._features.deserialize_example_np(record, decoders=self._decoders)
+        return read_image(example[self._key])
 
 
 def _prepared_tfds(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
