@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 
@@ -23,18 +24,19 @@ def test_form_region_and_determinism(kind):
         np.testing.assert_array_equal(mask, draw(seed, kind))
 
 
-@pytest.mark.parametrize("kind", ["box", "free_form"])
+@pytest.mark.parametrize("kind", ["box", "boxes", "free_form", "blobs"])
 def test_masks_differ_between_elements(kind):
     assert len({draw(seed, kind).tobytes() for seed in range(20)}) == 20
 
 
 @pytest.mark.parametrize("share", [(0.01, 0.02), (0.1, 0.2), (0.3, 0.6), (0.25, 0.25)])
 @pytest.mark.parametrize("size", [32, 256])
-@pytest.mark.parametrize("kind", ["center", "box", "free_form"])
+@pytest.mark.parametrize("kind", ["center", "box", "boxes", "free_form", "blobs", "border"])
 def test_hole_share(kind, size, share):
     shares = [draw(s, kind, size, share, (0, 0, 1, 1)).mean() for s in range(40)]
-    # Free forms are exact to the pixel; a side of a rectangle is rounded to whole pixels.
-    slack = 0.5 / size**2 if kind == "free_form" else (0.5 + np.sqrt(share[1] * 2)) / size
+    # Free forms and blobs are exact to the pixel; a rectangle's sides are whole pixels.
+    exact = kind in ("free_form", "blobs")
+    slack = 0.5 / size**2 if exact else (0.5 + np.sqrt(share[1] * 2)) / size
     assert min(shares) >= share[0] - slack and max(shares) <= share[1] + slack
     if share[0] < share[1] and size == 256:  # and all of the range is used
         assert max(shares) - min(shares) > 0.7 * (share[1] - share[0])
@@ -59,6 +61,31 @@ def test_boxes_are_solid_and_reach_all_of_the_region():
         assert len(ys) == (np.ptp(ys) + 1) * (np.ptp(xs) + 1)
         seen[ys, xs] = True
     assert seen[16:51, 16:48].all()
+
+
+def test_half_takes_each_half():
+    masks = [draw(seed, "half", region=(0, 0, 1, 1)) for seed in range(30)]
+    assert all(mask.mean() == 0.5 for mask in masks)
+    sides = {tuple(mask[[0, 32, 63, 32], [32, 0, 32, 63], 0].tolist()) for mask in masks}
+    assert len(sides) == 4
+
+
+def test_border_leaves_the_middle():
+    mask = draw(0, "border", 64, (0.75, 0.75), (0, 0, 1, 1))
+    expected = np.ones_like(mask)
+    expected[16:48, 16:48] = 0
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_every_other_line():
+    mask = draw(0, "every_other_line", region=(0, 0, 1, 1))
+    assert mask[1::2].all() and not mask[::2].any()
+
+
+def test_several_boxes_are_several():
+    components = [cv2.connectedComponents(draw(seed, "boxes", 128, (0.1, 0.2), (0, 0, 1, 1)))[0] - 1
+                  for seed in range(40)]  # fmt: skip
+    assert np.mean(components) > 1.5
 
 
 def test_an_almost_full_free_form_ends():

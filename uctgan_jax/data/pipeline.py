@@ -109,9 +109,7 @@ def _examples(
     flip: bool,
 ) -> grain.MapDataset:
     """From picture numbers to examples."""
-    check_mask_options(
-        kind=mask_kind, image_size=image_size, hole_share=hole_share, region=region
-    )
+    check_mask_options(kind=mask_kind, image_size=image_size, hole_share=hole_share, region=region)
     if len(source) == 0:
         raise ValueError(f"{source.name} has no pictures.")
     example = functools.partial(

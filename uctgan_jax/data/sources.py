@@ -201,9 +201,7 @@ def _prepared_tfds(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
     """The set NAME[/CONFIG][:VERSION] as it lies on disk: neither its code nor TensorFlow."""
     path, _, version = name.partition(":")
     folder = data_dir / path
-    versions = [
-        child.parent for child in folder.glob(f"{version or '*'}/dataset_info.json")
-    ]
+    versions = [child.parent for child in folder.glob(f"{version or '*'}/dataset_info.json")]
     if versions:
         newest = max(versions, key=lambda child: [int(n) for n in child.name.split(".")])
         return tfds.builder_from_directory(newest)
