@@ -62,7 +62,7 @@ def test_a_small_set_is_a_prefix_of_a_larger_one_and_lies_beside_it(small):
 def test_parallel_rendering_gives_the_same_pictures_in_order(monkeypatch):
     alone = list(avatars._render_split("test", 70, 32))
     monkeypatch.setattr(avatars, "_POOL_MIN_EXAMPLES", 1)
-    monkeypatch.setattr(avatars, "_cpu_count", lambda: 2)
+    monkeypatch.setattr(avatars, "cpu_count", lambda: 2)
     assert list(avatars._render_split("test", 70, 32)) == alone
 
 
@@ -91,7 +91,8 @@ def test_a_script_without_a_main_guard_fails_instead_of_hanging(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "from uctgan_jax.data import avatars\n"
-        "avatars._POOL_MIN_EXAMPLES, avatars._cpu_count = 1, lambda: 2\n"
+        "avatars._POOL_MIN_EXAMPLES = avatars._CHUNK = 1\n"
+        "avatars.cpu_count = lambda: 2\n"
         f"avatars.prepared_avatars(32, data_dir={str(tmp_path)!r}, examples=(3, 1, 1))\n"
     )
     root = Path(avatars.__file__).parents[2]

@@ -26,11 +26,8 @@ import fcntl
 import functools
 import hashlib
 import io
-import multiprocessing
-import os
 import shutil
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import absl.logging
@@ -40,6 +37,8 @@ import python_avatars
 import resvg_py
 import tensorflow_datasets as tfds
 from tqdm import tqdm
+
+from uctgan_jax.data.workers import check_main_is_guarded, cpu_count, map_in_processes
 
 VERSION = "1.0.0"
 SIZES = (32, 64, 128, 256)
@@ -290,31 +289,15 @@ class Avatars(tfds.core.GeneratorBasedBuilder):
 
 def _render_split(split: str, count: int, size: int) -> Iterator[bytes]:
     """PNG bytes of examples 0 .. count - 1, in order, rendered in several processes."""
-    workers = _cpu_count()
-    if count < _POOL_MIN_EXAMPLES or workers == 1:
-        for i in range(count):
-            yield _render_png(sample_attributes(split, i), size)
-        return
-    # Spawned, not forked: the parent may have JAX's threads running. A worker that dies raises
-    # BrokenProcessPool here instead of hanging.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
-        try:
-            for pngs in pool.map(functools.partial(_render_chunk, split, size), chunks):
-                yield from pngs
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    chunks = [range(start, min(start + _CHUNK, count)) for start in range(0, count, _CHUNK)]
+    num_workers = cpu_count() if count >= _POOL_MIN_EXAMPLES else 1
+    render_chunk = functools.partial(_render_chunk, split, size)
+    for pngs in map_in_processes(render_chunk, chunks, num_workers=num_workers):
+        yield from pngs
 
 
 def _render_chunk(split: str, size: int, indices: range) -> list[bytes]:
     return [_render_png(sample_attributes(split, i), size) for i in indices]
-
-
-def _cpu_count() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def prepared_avatars(
@@ -337,11 +320,7 @@ def prepared_avatars(
         folder = Path(builder.data_dir)
         if folder.exists():
             return builder
-        if getattr(multiprocessing.current_process(), "_inheriting", False):
-            # A worker that runs its parent's script again would wait for its parent's lock.
-            raise RuntimeError(
-                "A script that draws avatars must do its work under `if __name__ == '__main__':`."
-            )
+        check_main_is_guarded()
         folder.parent.mkdir(parents=True, exist_ok=True)
         with open(folder.parent / ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # released with the file, also by a killed process

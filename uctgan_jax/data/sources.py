@@ -5,14 +5,18 @@ one is cheap and tells what is wrong with a specification; only `avatars` may wo
 it draws its pictures for the first time.
 """
 
+import bisect
 import hashlib
 import os
+import threading
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 
 from uctgan_jax.data.avatars import DEFAULT_EXAMPLES, prepared_avatars
 from uctgan_jax.images import read_image
@@ -20,8 +24,7 @@ from uctgan_jax.images import read_image
 SPLITS = ("train", "validation", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
-# Shares of a folder without train/ validation/ test/ that go to each split, in percent.
-_FOLDER_PERCENT = {"train": 90, "validation": 5, "test": 5}
+_HELD_OUT_PERCENT = 5.0  # of a folder's pictures, for validation and for test each
 _SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
 # Where a TFDS set lacks a split: a part of another, which keeps the splits disjoint when it can.
 _TFDS_FALLBACK = {
@@ -38,13 +41,21 @@ _TFDS_FALLBACK = {
 
 
 class Source(Protocol):
-    """A sequence of pictures, uint8 RGB [H, W, 3]."""
+    """A sequence of pictures, uint8 RGB [H, W, 3].
+
+    `keys`, where there are any, are the pictures' names: relative paths without their endings.
+    """
 
     name: str
+    keys: Sequence[str] | None
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, i: int) -> np.ndarray: ...
+
+
+class CorruptDataError(ValueError):
+    """More pictures are damaged than the configuration puts up with."""
 
 
 def open_source(
@@ -54,16 +65,19 @@ def open_source(
     image_size: int,
     data_dir: str | Path | None = None,
     avatars_examples: tuple[int, int, int] = DEFAULT_EXAMPLES,
+    max_corrupt: int = 0,
 ) -> Source:
     """Open the pictures of one split.
 
     Args:
-      spec: "avatars"; "folder:PATH" (see `FolderSource`); "tfds:NAME", "tfds:NAME/CONFIG" or
-        "tfds:NAME/CONFIG:VERSION" (see `TfdsSource`).
+      spec: "avatars"; "folder:PATH" (see `split_folder`); "tfds:NAME", "tfds:NAME/CONFIG",
+        "tfds:NAME/CONFIG:VERSION" or "tfds:PATH" (see `TfdsSource`).
       split: "train", "validation" or "test".
       image_size: the side that avatars are drawn at; others come whole.
       data_dir: the TFDS data folder; default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
       avatars_examples: how many avatars in train, validation and test.
+      max_corrupt: how many pictures that cannot be read are named in the log and replaced by the
+        next one of the source; one more raises CorruptDataError when it is met.
 
     Raises: ValueError for an unknown form or split, or a source without pictures;
       FileNotFoundError for a missing folder or a TFDS set that is not prepared.
@@ -75,59 +89,115 @@ def open_source(
     kind, _, argument = spec.partition(":")
     if spec == "avatars":
         builder = prepared_avatars(image_size, data_dir=data_dir, examples=avatars_examples)
-        return TfdsSource(builder, split=split, name="avatars")
+        return TfdsSource(builder, split=split, name="avatars", max_corrupt=max_corrupt)
     if kind == "folder" and argument:
-        return FolderSource(argument, split=split)
+        return FolderSource(argument, split=split, max_corrupt=max_corrupt)
     if kind == "tfds" and argument:
-        return TfdsSource(_prepared_tfds(argument, data_dir), split=split, name=spec)
+        builder = _prepared_tfds(argument, data_dir)
+        return TfdsSource(builder, split=split, name=spec, max_corrupt=max_corrupt)
     raise ValueError(
         f'Unknown data source {spec!r}: must be "avatars", "folder:PATH" or "tfds:NAME".'
     )
 
 
-class FolderSource:
-    """All pictures under a folder, at any depth; hidden files and folders are ignored.
+class _TolerantSource:
+    """A source that steps over damaged pictures: a subclass says how to read one and its name."""
 
-    If there is a folder `train` (or `val`, `validation`, `test`) directly inside, each split is its
-    folder. Otherwise a picture's split follows from a hash of its path relative to the folder: 90 %
-    train, 5 % validation, 5 % test; adding files never moves another file to another split.
-    """
+    def __init__(self, name: str, max_corrupt: int):
+        self.name = name
+        self.keys = None
+        self._max_corrupt = max_corrupt
+        self._corrupt: set[int] = set()
+        self._lock = threading.Lock()  # pictures are read in several threads
 
-    def __init__(self, path: str | Path, *, split: str):
-        """Raises: FileNotFoundError for no such folder, ValueError for a split without pictures."""
-        folder = Path(path).expanduser()
-        if not folder.is_dir():
-            raise FileNotFoundError(f"Picture folder {str(path)!r} does not exist.")
-        self.name = f"folder:{path}"
-        explicit = {
-            name: [folder / child for child in children if (folder / child).is_dir()]
-            for name, children in _SPLIT_FOLDERS.items()
-        }
-        if any(explicit.values()):
-            self.paths = [file for child in explicit[split] for file in _pictures_under(child)]
-            names = [child.name for children in explicit.values() for child in children]
-            how = f"its folders are {', '.join(names)}"
-        else:
-            files = _pictures_under(folder)
-            self.paths = [
-                file for file in files if _hashed_split(file.relative_to(folder)) == split
-            ]
-            how = f"{len(files)} pictures in all, {_FOLDER_PERCENT[split]} % of which go there"
+    def __getitem__(self, i: int) -> np.ndarray:
+        for j in (*range(i, len(self)), *range(i)):
+            if j in self._corrupt and len(self._corrupt) <= self._max_corrupt:
+                continue
+            try:
+                return self._read(j)
+            except (ValueError, OSError) as error:
+                self._report(j, error)
+        raise CorruptDataError(f"{self.name}: no picture can be read.")
+
+    def _report(self, i: int, error: Exception) -> None:
+        with self._lock:
+            if i not in self._corrupt:
+                self._corrupt.add(i)
+                logging.warning("%s: cannot be read, and is skipped: %s", self.name, error)
+            count = len(self._corrupt)
+        if count > self._max_corrupt:
+            raise CorruptDataError(
+                f"{self.name}: {count} pictures cannot be read, more than max_corrupt "
+                f"({self._max_corrupt}); the last: {error}"
+            ) from error
+
+
+class FolderSource(_TolerantSource):
+    """All pictures under a folder, at any depth: see `split_folder` for which are in a split."""
+
+    def __init__(self, path: str | Path, *, split: str, max_corrupt: int = 0):
+        """Raises: as `split_folder`; ValueError for a split without pictures."""
+        super().__init__(f"folder:{path}", max_corrupt)
+        splits = split_folder(path)
+        self.paths = splits[split]
         if not self.paths:
+            counts = ", ".join(f"{name} {len(paths)}" for name, paths in splits.items())
             raise ValueError(
-                f"No pictures for split {split!r} in {str(path)!r} ({how}; "
+                f"No pictures for split {split!r} in {str(path)!r} (found: {counts}; "
                 f"known endings: {' '.join(SUFFIXES)})."
             )
+        folder = Path(path).expanduser()
+        self.keys = [path.relative_to(folder).with_suffix("").as_posix() for path in self.paths]
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, i: int) -> np.ndarray:
+    def _read(self, i: int) -> np.ndarray:
         return read_image(self.paths[i])
 
 
-def _pictures_under(folder: Path) -> list[Path]:
-    """Sorted by relative path, so that the order is the same on every machine."""
+def split_folder(path: str | Path) -> dict[str, list[Path]]:
+    """The pictures under a folder, at any depth, by split; hidden files and folders are ignored.
+
+    A folder `train`, `validation` (or `val`) or `test` directly inside is that split, and pictures
+    outside of these folders are ignored. Splits without a folder of their own are taken out of
+    the pictures of `train`, or of all if there are no such folders, by a hash of the path relative
+    to `path`: 90 % train, 5 % validation, 5 % test. Adding files does not move a file to another
+    split, except in a folder so small that a split would be empty: it then gets one picture.
+
+    Raises: FileNotFoundError for a missing folder.
+    """
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"Picture folder {str(path)!r} does not exist.")
+    splits: dict[str, list[Path]] = {split: [] for split in SPLITS}
+    explicit = set()
+    for split, names in _SPLIT_FOLDERS.items():
+        for child in (folder / name for name in names):
+            if child.is_dir():
+                splits[split] += pictures_under(child)
+                explicit.add(split)
+    pool = splits["train"] if explicit else pictures_under(folder)
+    hashed = [split for split in SPLITS[1:] if split not in explicit]
+    # By position from 0 to 100: train, then validation, then test.
+    rest = sorted((_hash_percent(file.relative_to(folder)), file) for file in pool)
+    end = 100.0
+    for split in reversed(hashed):
+        end -= _HELD_OUT_PERCENT
+        first = bisect.bisect_left(rest, end, key=lambda pair: pair[0])
+        if first == len(rest) and len(rest) > 1:
+            first -= 1
+        splits[split] = sorted(file for _, file in rest[first:])
+        rest = rest[:first]
+    splits["train"] = sorted(file for _, file in rest)
+    return splits
+
+
+def pictures_under(folder: Path) -> list[Path]:
+    """All picture files at any depth that are not hidden.
+
+    Sorted, so that the order is the same on every machine."""
     found = []
     for root, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -136,29 +206,27 @@ def _pictures_under(folder: Path) -> list[Path]:
             for name in files
             if not name.startswith(".") and name.lower().endswith(SUFFIXES)
         ]
-    return sorted(found, key=lambda file: file.relative_to(folder).as_posix())
+    return sorted(found)
 
 
-def _hashed_split(relative: Path) -> str:
+def _hash_percent(relative: Path) -> float:
+    """A number in [0, 100) that depends on the name alone."""
     # Some file systems decompose accents: the same name must hash the same everywhere.
     name = unicodedata.normalize("NFC", relative.as_posix())
-    percent = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % 100
-    for split, share in _FOLDER_PERCENT.items():
-        if percent < share:
-            return split
-        percent -= share
-    raise AssertionError("the shares add up to 100")
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48 * 100
 
 
-class TfdsSource:
+class TfdsSource(_TolerantSource):
     """The pictures of a prepared TFDS set in ArrayRecord files, read without TensorFlow.
 
     A set with only some of the three splits is divided: see `_TFDS_FALLBACK`.
     """
 
-    def __init__(self, builder: tfds.core.DatasetBuilder, *, split: str, name: str):
+    def __init__(
+        self, builder: tfds.core.DatasetBuilder, *, split: str, name: str, max_corrupt: int = 0
+    ):
         """Raises: ValueError for a set without pictures, or in another file format."""
-        self.name = name
+        super().__init__(name, max_corrupt)
         if builder.info.file_format != tfds.core.FileFormat.ARRAY_RECORD:
             raise ValueError(
                 f"{name}: stored as {builder.info.file_format.value}, must be array_record. "
@@ -191,16 +259,21 @@ class TfdsSource:
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, i: int) -> np.ndarray:
+    def _read(self, i: int) -> np.ndarray:
         record = self._records[i]
         example = self._features.deserialize_example_np(record, decoders=self._decoders)
-        return read_image(example[self._key])
+        try:
+            return read_image(example[self._key])
+        except ValueError as error:
+            raise ValueError(f"record {i}: {error}") from error
 
 
 def _prepared_tfds(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
     """The set NAME[/CONFIG][:VERSION] as it lies on disk: neither its code nor TensorFlow."""
     path, _, version = name.partition(":")
     folder = data_dir / path
+    if (folder / "dataset_info.json").exists():  # the folder of one set, as `prepare` writes it
+        return tfds.builder_from_directory(folder)
     versions = [child.parent for child in folder.glob(f"{version or '*'}/dataset_info.json")]
     if versions:
         newest = max(versions, key=lambda child: [int(n) for n in child.name.split(".")])
