@@ -8,3 +8,16 @@ Conventions, everywhere in the package:
 - Randomness comes from keys that are folded by the global index of the example: the numbers do
   not depend on the batch, the device or the process an example lands on.
 """
+
+from typing import Any
+
+__all__ = ["Inpainter"]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when first used: the data tools start without JAX."""
+    if name == "Inpainter":
+        from uctgan_jax.inpainting import Inpainter
+
+        return Inpainter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

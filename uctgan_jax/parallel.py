@@ -7,7 +7,6 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import flax.jax_utils
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
@@ -46,10 +45,9 @@ class DataParallel:
         self.mode = mode
         self.devices = tuple(devices or jax.devices())
         self.axis_name = None if mode == "jit" else _AXIS
-        mesh = Mesh(np.asarray(self.devices), (_AXIS,))
-        self._mesh = mesh
-        self._replicated = NamedSharding(mesh, P())
-        self._split = NamedSharding(mesh, P(_AXIS))
+        self._mesh = Mesh(np.asarray(self.devices), (_AXIS,))
+        self._replicated = NamedSharding(self._mesh, P())
+        self._split = NamedSharding(self._mesh, P(_AXIS))
         self._local_devices = [d for d in self.devices if d.process_index == jax.process_index()]
 
     def check_batch_size(self, batch_size: int) -> None:
@@ -85,7 +83,9 @@ class DataParallel:
         """Puts a state on all devices, in new buffers, which donation may then take."""
         state = jax.tree.map(np.asarray, jax.device_get(state))
         if self.mode == "pmap":
-            return flax.jax_utils.replicate(state, self._local_devices)
+            return jax.tree.map(
+                lambda x: self._put_local(np.stack([x] * len(self._local_devices))), state
+            )
         return jax.tree.map(
             lambda x: jax.make_array_from_callback(x.shape, self._replicated, lambda _: x), state
         )
@@ -99,9 +99,8 @@ class DataParallel:
     def shard(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """Puts this process's rows of a batch on its devices."""
         if self.mode == "pmap":
-            count = len(self._local_devices)
             return {
-                name: jax.device_put_sharded(list(np.split(rows, count)), self._local_devices)
+                name: self._put_local(rows.reshape(len(self._local_devices), -1, *rows.shape[1:]))
                 for name, rows in batch.items()
             }
         return {
@@ -118,3 +117,8 @@ class DataParallel:
         while queue:
             yield queue.popleft()
             queue.extend(itertools.islice(sharded, 1))
+
+    def _put_local(self, x: np.ndarray) -> jax.Array:
+        """One row for each of this process's devices, as pmap wants its arguments."""
+        mesh = Mesh(np.asarray(self._local_devices), (_AXIS,))
+        return jax.device_put(x, NamedSharding(mesh, P(_AXIS)))

@@ -119,7 +119,10 @@ def make_train_step(
         )
         code = sample_code(noise, mean, log_variance)
 
-        # I_c = G(z_i, E2(I_m)) and I_r = G(z_g, E2(I_m)): the condition is encoded once.
+        # I_c = G(z_i, E2(I_m)) and I_r = G(z_g, E2(I_m)): the condition is encoded once. E1 learns
+        # what codes mean from the known pair alone; the instance path teaches G and E2 to follow
+        # any code. A gradient into E1 from there lets it satisfy the manifold term by itself.
+        code = jnp.concatenate([jax.lax.stop_gradient(code[:size]), code[size:]])
         condition = networks.encoder.apply({"params": params["encoder"]}, target, mask)
         outputs = networks.generator.apply(
             {"params": params["generator"]},
@@ -143,11 +146,8 @@ def make_train_step(
         if weights.known:
             terms["known"] = losses.known_l1(completion=completion, target=target, mask=mask)
         if weights.manifold:
-            # E1 is frozen here, and so is its aim: see `losses.manifold_l1`.
             seen, _ = project(jax.lax.stop_gradient(params), fakes[:size])
-            terms["manifold"] = losses.manifold_l1(
-                code=seen, target_code=jax.lax.stop_gradient(code[:size])
-            )
+            terms["manifold"] = losses.manifold_l1(code=seen, target_code=code[:size])
         if weights.kl:
             terms["kl"] = losses.kl_divergence(mean=mean, log_variance=log_variance)
         if weights.adversarial:
@@ -221,7 +221,7 @@ def make_train_step(
             moved["discriminator_opt_state"] = discriminator_opt_state
             moved["spectral_norm"] = spectral_norm
 
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm + sum(scalars.values()))
         kept = {name: getattr(state, name) for name in moved}
         moved = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, kept)

@@ -128,6 +128,19 @@ def build_networks(
             f"encoder_widths ({widths['encoder_widths']}) and generator_widths"
             f" ({widths['generator_widths']}) must have the same number of levels"
         )
+    sides = [image_size // patch_size >> level for level in range(len(generator_widths))]
+    if attention_resolution:
+        if attention_resolution not in sides:
+            raise ValueError(
+                f"attention_resolution ({attention_resolution}) must be 0 or one of the sides of"
+                f" the generator's maps, {sides}"
+            )
+        width = widths["generator_widths"][sides.index(attention_resolution)]
+        if attention_heads < 1 or width % attention_heads:
+            raise ValueError(
+                f"attention_heads ({attention_heads}) must divide the width ({width}) of the"
+                " generator's map it works on"
+            )
     dtype = jnp.dtype(compute_dtype)
     return Networks(
         projection=ManifoldProjection(

@@ -5,7 +5,6 @@ Maps are [B, H, W, C]. The sizes are our choice: the paper does not publish its 
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import einops
@@ -52,33 +51,9 @@ def group_norm(dtype: Any) -> nn.GroupNorm:
     return nn.GroupNorm(num_groups=8, use_bias=False, use_scale=False, dtype=dtype)
 
 
-class Conv(nn.Module):
-    """A convolution with stride 1, spectrally normalised on demand.
-
-    Spectral normalisation (Miyato et al., 2018) divides the kernel, seen as a
-    [k*k*C_in, C_out] matrix, by its largest singular value. The power iteration's vectors live in
-    the `spectral_norm` collection and advance one iteration a call with `update_stats=True`.
-    """
-
-    features: int
-    kernel_size: int = 3
-    spectral_norm: bool = False
-    use_bias: bool = True
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x: Array, *, update_stats: bool = False) -> Array:
-        conv = nn.Conv(
-            self.features,
-            (self.kernel_size, self.kernel_size),
-            use_bias=self.use_bias,
-            dtype=self.dtype,
-        )
-        if not self.spectral_norm:
-            return conv(x)
-        return nn.SpectralNorm(conv, collection_name="spectral_norm")(
-            x, update_stats=update_stats
-        )
+def conv(features: int, kernel_size: int = 3, **options: Any) -> nn.Conv:
+    """A convolution that keeps the size of its map; `options` are those of `nn.Conv`."""
+    return nn.Conv(features, (kernel_size, kernel_size), **options)
 
 
 class ResidualBlock(nn.Module):
@@ -87,31 +62,25 @@ class ResidualBlock(nn.Module):
     Attributes:
       features: channels of the output.
       normalize: whether GroupNorm precedes each activation.
-      spectral_norm: whether the convolutions are spectrally normalised.
       dtype: compute type; parameters stay float32.
     """
 
     features: int
     normalize: bool = False
-    spectral_norm: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(
-        self, x: Array, *, style: Array | None = None, update_stats: bool = False
-    ) -> Array:
+    def __call__(self, x: Array, *, style: Array | None = None) -> Array:
         """Runs the block.
 
         Args:
           x: the map, [B, H, W, C].
           style: [B, S], or None. When given, each normalisation takes its scale and shift from
             it: this is how the code reaches the generator at every resolution.
-          update_stats: advances the spectral-norm power iteration.
         """
-        conv = functools.partial(Conv, spectral_norm=self.spectral_norm, dtype=self.dtype)
         shortcut = x
         if x.shape[-1] != self.features:
-            shortcut = conv(self.features, 1, use_bias=False)(x, update_stats=update_stats)
+            shortcut = conv(self.features, 1, dtype=self.dtype, use_bias=False)(x)
         for _ in range(2):
             if self.normalize:
                 x = group_norm(self.dtype)(x)
@@ -119,7 +88,7 @@ class ResidualBlock(nn.Module):
                     x = ChannelAffine(dtype=self.dtype)(x)
                 else:
                     x = Modulation(dtype=self.dtype)(x, style)
-            x = conv(self.features)(nn.silu(x), update_stats=update_stats)
+            x = conv(self.features, dtype=self.dtype)(nn.silu(x))
         return (shortcut + x) * jnp.asarray(_RESIDUAL_SCALE, x.dtype)
 
 

@@ -14,6 +14,59 @@ from uctgan_jax.nets import blocks
 Array = jax.Array
 
 
+class SpectralConv(nn.Module):
+    """A convolution that keeps the size of its map, with spectral normalisation.
+
+    The kernel, seen as a [k*k*C_in, C_out] matrix, is divided by its largest singular value
+    (Miyato et al., 2018). The vectors of the power iteration live in the `spectral_norm`
+    collection and advance one iteration a call with `update_stats=True`.
+    """
+
+    features: int
+    kernel_size: int = 3
+    use_bias: bool = True
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, *, update_stats: bool) -> Array:
+        conv = blocks.conv(
+            self.features, self.kernel_size, dtype=self.dtype, use_bias=self.use_bias
+        )
+        return nn.SpectralNorm(conv, collection_name="spectral_norm")(
+            x, update_stats=update_stats
+        )
+
+
+class DiscriminatorBlock(nn.Module):
+    """Pre-activation residual block of D: [B, H, W, C] -> [B, H, W, features].
+
+    Spectral normalisation bounds every kernel's gain by 1, so what the other blocks do to keep
+    the variance (the scaled sum, a smooth activation) would shrink the signal here, layer by
+    layer, until logits could not tell anything apart: a plain sum and an activation of gain 1 for
+    noise keep it alive.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, *, update_stats: bool) -> Array:
+        shortcut = x
+        if x.shape[-1] != self.features:
+            shortcut = SpectralConv(self.features, 1, use_bias=False, dtype=self.dtype)(
+                x, update_stats=update_stats
+            )
+        for _ in range(2):
+            x = SpectralConv(self.features, dtype=self.dtype)(
+                _activation(x), update_stats=update_stats
+            )
+        return shortcut + x
+
+
+def _activation(x: Array) -> Array:
+    return nn.leaky_relu(x, 0.2) * jnp.asarray(2**0.5, x.dtype)
+
+
 class Discriminator(nn.Module):
     """D, with spectral normalisation throughout [paper: the module; our choice: the layers].
 
@@ -45,16 +98,10 @@ class Discriminator(nn.Module):
         """
         x = jnp.concatenate([image, mask], axis=-1).astype(self.dtype)
         x = blocks.space_to_depth(x, self.patch_size)
-        x = blocks.Conv(self.widths[0], spectral_norm=True, dtype=self.dtype)(
-            x, update_stats=update_stats
-        )
+        x = SpectralConv(self.widths[0], dtype=self.dtype)(x, update_stats=update_stats)
         for level, width in enumerate(self.widths):
             if level:
-                x = blocks.downsample(x)
-            x = blocks.ResidualBlock(width, spectral_norm=True, dtype=self.dtype)(
-                x, update_stats=update_stats
-            )
-        logits = blocks.Conv(1, spectral_norm=True, dtype=self.dtype)(
-            nn.silu(x), update_stats=update_stats
-        )
+                x = 2 * blocks.downsample(x)  # Twice the mean keeps the variance of noise.
+            x = DiscriminatorBlock(width, dtype=self.dtype)(x, update_stats=update_stats)
+        logits = SpectralConv(1, dtype=self.dtype)(_activation(x), update_stats=update_stats)
         return logits[..., 0].astype(jnp.float32)

@@ -41,7 +41,7 @@ class ConditionalEncoder(nn.Module):
         """
         x = jnp.concatenate([jnp.where(mask > 0.5, 0.0, image), mask], axis=-1)
         x = blocks.space_to_depth(x.astype(self.dtype), self.patch_size)
-        x = blocks.Conv(self.widths[0], dtype=self.dtype)(x)
+        x = blocks.conv(self.widths[0], dtype=self.dtype)(x)
         features = []
         for level, width in enumerate(self.widths):
             if level:

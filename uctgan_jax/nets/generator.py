@@ -49,19 +49,12 @@ class Generator(nn.Module):
           [B, H, W, 3] float32 in [-1, 1]: the whole picture, known pixels redrawn.
 
         Raises:
-          ValueError: if `condition` has not one map for each of `widths`, or none of them has
-            `attention_resolution`.
+          ValueError: if `condition` has not one map for each of `widths`.
         """
         if len(condition) != len(self.widths):
             raise ValueError(
                 f"the condition has {len(condition)} maps; {len(self.widths)} widths"
                 f" ({tuple(self.widths)}) need one each"
-            )
-        resolutions = [features.shape[1] for features in condition]
-        if self.attention_resolution and self.attention_resolution not in resolutions:
-            raise ValueError(
-                f"attention_resolution ({self.attention_resolution}) must be 0 or one of the"
-                f" maps' sides {resolutions}"
             )
 
         style = code.astype(self.dtype)
@@ -75,8 +68,8 @@ class Generator(nn.Module):
             features = condition[level]
             if x.shape[1] != features.shape[1]:
                 # Channels first, pixels second: a quarter of the cost.
-                x = blocks.upsample(blocks.Conv(self.widths[level], 1, dtype=self.dtype)(x))
-            x = x + blocks.Conv(self.widths[level], 1, dtype=self.dtype)(features)
+                x = blocks.upsample(blocks.conv(self.widths[level], 1, dtype=self.dtype)(x))
+            x = x + blocks.conv(self.widths[level], 1, dtype=self.dtype)(features)
             for _ in range(self.num_blocks):
                 x = blocks.ResidualBlock(self.widths[level], normalize=True, dtype=self.dtype)(
                     x, style=style
@@ -87,5 +80,17 @@ class Generator(nn.Module):
                     x, features, known
                 )
         x = nn.silu(blocks.Modulation(dtype=self.dtype)(blocks.group_norm(self.dtype)(x), style))
-        x = blocks.Conv(3 * self.patch_size**2, dtype=self.dtype)(x)
+        x = blocks.conv(
+            3 * self.patch_size**2, dtype=self.dtype, kernel_init=_equal_pixels_init
+        )(x)
         return jnp.tanh(blocks.depth_to_space(x, self.patch_size).astype(jnp.float32))
+
+
+def _equal_pixels_init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    """A kernel whose output is the same for all pixels of a patch, [k, k, C, pixels * 3].
+
+    So the generator starts without a checkerboard (Aitken et al., 2017), which it would have to
+    unlearn.
+    """
+    kernel = nn.initializers.lecun_normal()(key, (*shape[:-1], 3), dtype)
+    return jnp.tile(kernel, shape[-1] // 3)

@@ -42,7 +42,7 @@ class ManifoldProjection(nn.Module):
           The mean and the log-variance of the code, each [B, Z] float32.
         """
         x = blocks.space_to_depth(image.astype(self.dtype), self.patch_size)
-        x = blocks.Conv(self.widths[0], dtype=self.dtype)(x)
+        x = blocks.conv(self.widths[0], dtype=self.dtype)(x)
         for level, width in enumerate(self.widths):
             if level:
                 x = blocks.downsample(x)

@@ -1,0 +1,41 @@
+# `make demo`: from a fresh clone to diverse completions. `make test`: to green tests.
+
+# The first Python on the path that runs and is 3.11 or 3.12; `make PYTHON=...` for another.
+IS_SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+	$$p -c '$(IS_SUPPORTED)' 2>/dev/null && { echo $$p; break; }; done)
+VENV := .venv
+RUN := $(VENV)/bin/python
+DEMO := out/demo
+
+.PHONY: setup demo test lint clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.txt pyproject.toml
+	@test -n "$(PYTHON)" && $(PYTHON) -c '$(IS_SUPPORTED)' || { \
+		echo "Python 3.11 or 3.12 is needed: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --upgrade pip
+	$(RUN) -m pip install --requirement requirements.txt --progress-bar on
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(RUN) -m pip install --quiet --editable '.[test]'
+	touch $@
+
+demo: setup
+	$(RUN) train.py --config=configs/tiny.py --workdir=$(DEMO) --config.data.dir=out/data
+	$(RUN) evaluate.py --workdir=$(DEMO) --output=$(DEMO)/report.json
+	@echo
+	@echo "Look at $(DEMO)/contact_sheet.png; the figures are in $(DEMO)/report.json."
+
+test: $(VENV)/.installed-test
+	$(RUN) -m pytest -n 2 --durations=10
+
+lint: $(VENV)/.installed-test
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+clean:
+	rm -rf $(VENV) out

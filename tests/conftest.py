@@ -1,0 +1,95 @@
+"""What the tests share: eight CPU devices, a compilation cache, networks too small to be slow."""
+
+import os
+
+# Before JAX is imported anywhere. Tests that use one device take the first.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from configs import default
+from uctgan_jax import compilation_cache
+from uctgan_jax.nets import Networks, build_networks
+
+compilation_cache.enable()
+
+TINY_MODEL = dict(
+    patch_size=4,
+    code_dim=4,
+    projection_widths=(8,),
+    encoder_widths=(8, 16),
+    generator_widths=(8, 16),
+    discriminator_widths=(8, 8),
+    generator_blocks=1,
+    attention_resolution=4,
+    attention_heads=2,
+)
+
+
+@pytest.fixture(scope="session")
+def networks() -> Networks:
+    """All parts of the real networks, at the smallest size."""
+    return build_networks(image_size=32, **TINY_MODEL)
+
+
+@pytest.fixture(scope="session")
+def picture_folder(tmp_path_factory):
+    """A folder data set: 24 pictures to train on, 8 to validate and 8 to test on."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 24), ("validation", 8), ("test", 8)):
+        (folder / split).mkdir()
+        for i in range(count):
+            coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+            cv2.imwrite(str(folder / split / f"{i}.png"), cv2.resize(coarse, (40, 36)))
+    return folder
+
+
+@pytest.fixture
+def config(picture_folder):
+    """The config of a run that takes seconds."""
+    config = default.get_config(32)
+    config.batch_size = 8
+    config.num_train_steps = 6
+    config.log_every_steps = 1
+    config.checkpoint_every_steps = 3
+    config.sample_every_steps = 6
+    config.data.source = f"folder:{picture_folder}"
+    config.data.num_threads = 2
+    config.model = TINY_MODEL
+    config.eval.num_examples = 5
+    config.eval.num_samples = 3
+    config.eval.batch_size = 4
+    return config
+
+
+@pytest.fixture
+def batch():
+    """Eight random examples at 32 px, with holes of different sizes."""
+    rng = np.random.default_rng(1)
+    mask = np.zeros((8, 32, 32, 1), np.uint8)
+    for i in range(8):
+        mask[i, 8 : 12 + 2 * i, 4:20] = 1
+    return {
+        "image": rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8),
+        "instance": rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8),
+        "mask": mask,
+        "index": np.arange(8, dtype=np.uint32),
+    }
+
+
+def assert_trees_equal(a, b, **tolerance) -> None:
+    """Same structure, and every leaf equal, or close where a tolerance is given."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for (path, x), y in zip(
+        jax.tree_util.tree_leaves_with_path(a), jax.tree.leaves(b), strict=True
+    ):
+        name = jax.tree_util.keystr(path)
+        if tolerance:
+            np.testing.assert_allclose(x, y, err_msg=name, **tolerance)
+        else:
+            np.testing.assert_array_equal(x, y, err_msg=name)

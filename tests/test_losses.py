@@ -1,0 +1,62 @@
+"""Each loss against a value worked out by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from uctgan_jax import losses
+
+# Two pictures of 1 x 2 pixels and 3 channels; the left pixel of the first is the hole.
+A = jnp.array([[[[0.0] * 3, [1.0] * 3]], [[[0.5] * 3, [-1.0] * 3]]])
+B = jnp.array([[[[0.4] * 3, [0.0] * 3]], [[[0.0] * 3, [1.0] * 3]]])
+MASK = jnp.array([[[[1.0], [0.0]]], [[[0.0], [0.0]]]])
+
+
+def test_reconstruction_l1():
+    value = losses.reconstruction_l1(reconstruction=A, target=B)
+    np.testing.assert_allclose(value, (0.4 + 1.0 + 0.5 + 2.0) / 4, rtol=1e-6)
+
+
+def test_hole_l1_is_a_mean_over_each_hole():
+    # 0.4 in the only hole pixel of the first picture; no hole in the second counts as 0.
+    value = losses.hole_l1(reconstruction=A, target=B, mask=MASK)
+    np.testing.assert_allclose(value, 0.4 / 2, rtol=1e-6)
+
+
+def test_hole_l1_without_any_hole_has_a_finite_gradient():
+    gradient = jax.grad(
+        lambda a: losses.hole_l1(reconstruction=a, target=B, mask=jnp.zeros_like(MASK))
+    )(A)
+    np.testing.assert_array_equal(gradient, 0.0)
+
+
+def test_known_l1_is_a_mean_over_each_pictures_known_pixels():
+    value = losses.known_l1(completion=A, target=B, mask=MASK)
+    np.testing.assert_allclose(value, (1.0 + (0.5 + 2.0) / 2) / 2, rtol=1e-6)
+
+
+def test_manifold_l1():
+    code = jnp.array([[1.0, 2.0], [0.0, -1.0]])
+    target = jnp.array([[0.0, 2.0], [0.5, 1.0]])
+    value = losses.manifold_l1(code=code, target_code=target)
+    np.testing.assert_allclose(value, (1.0 + 0.0 + 0.5 + 2.0) / 4, rtol=1e-6)
+
+
+def test_kl_divergence():
+    # KL(N(m, s^2) || N(0, 1)) = (m^2 + s^2 - 1 - log s^2) / 2, summed over the code.
+    mean = jnp.array([[0.0, 2.0], [0.0, 0.0]])
+    log_variance = jnp.array([[0.0, np.log(4.0)], [0.0, 0.0]])
+    value = losses.kl_divergence(mean=mean, log_variance=log_variance)
+    np.testing.assert_allclose(value, 0.5 * (4 + 4 - 1 - np.log(4.0)) / 2, rtol=1e-6)
+
+
+def test_hinge_discriminator():
+    value = losses.hinge_discriminator(
+        real_logits=jnp.array([2.0, 0.5]), fake_logits=jnp.array([-3.0, 0.0])
+    )
+    np.testing.assert_allclose(value, (0.0 + 0.5) / 2 + (0.0 + 1.0) / 2, rtol=1e-6)
+
+
+def test_hinge_generator():
+    value = losses.hinge_generator(fake_logits=jnp.array([2.0, -1.0]))
+    np.testing.assert_allclose(value, -0.5, rtol=1e-6)

@@ -1,0 +1,89 @@
+"""All ways of spreading the step give the numbers of one device."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from tests.conftest import assert_trees_equal
+from uctgan_jax.parallel import MODES, DataParallel
+from uctgan_jax.train_state import Optimizers, create_train_state
+from uctgan_jax.train_step import LossWeights, make_train_step
+
+# SGD: Adam would hide a gradient that is wrong by a factor.
+OPTIMIZERS = Optimizers(generator=optax.sgd(1e-2), discriminator=optax.sgd(1e-2))
+WEIGHTS = LossWeights(
+    adversarial=1.0, reconstruction=20.0, reconstruction_hole=10.0, known=10.0, manifold=0.5, kl=0.01
+)
+
+
+def two_steps(networks, batch, mode, devices):
+    parallel = DataParallel(mode, devices)
+    step = parallel.compile(
+        make_train_step(
+            networks=networks,
+            optimizers=OPTIMIZERS,
+            weights=WEIGHTS,
+            seed=0,
+            color_jitter=0.4,
+            ema_decay=0.9,
+            axis_name=parallel.axis_name,
+        )
+    )
+    create = jax.jit(lambda key: create_train_state(key, networks, OPTIMIZERS))
+    state = parallel.replicate(create(jax.random.key(0)))
+    second = {**batch, "index": batch["index"] + 8}
+    for sharded in parallel.prefetch([batch, second]):
+        before = state
+        state, metrics = step(state, sharded)
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before)), "state is not donated"
+    return parallel.fetch(state), parallel.fetch(metrics)
+
+
+@pytest.fixture(scope="module")
+def one_device(networks):
+    results = {}
+
+    def run(batch):
+        if not results:
+            results["once"] = two_steps(networks, batch, "jit", jax.devices()[:1])
+        return results["once"]
+
+    return run
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_eight_devices_equal_one(networks, batch, one_device, mode):
+    expected_state, expected_metrics = one_device(batch)
+    state, metrics = two_steps(networks, batch, mode, jax.devices())
+    assert_trees_equal(state, expected_state, rtol=1e-5, atol=1e-6)
+    assert_trees_equal(metrics, expected_metrics, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_state_survives_the_round_trip(mode):
+    parallel = DataParallel(mode)
+    state = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.int32(4)}
+    assert_trees_equal(parallel.fetch(parallel.replicate(state)), state)
+
+
+def test_replicate_does_not_alias_its_argument():
+    """Donating the replica must not delete the original."""
+    original = jax.numpy.arange(4.0)
+    parallel = DataParallel("jit", jax.devices()[:1])
+    step = parallel.compile(lambda state, batch: (state + 1, batch.sum()))
+    step(parallel.replicate(original), np.ones(2, np.float32))
+    np.testing.assert_array_equal(original, np.arange(4.0))
+
+
+def test_prefetch_keeps_order_and_loses_nothing():
+    batches = [{"x": np.full((8, 1), i, np.float32)} for i in range(5)]
+    out = [int(b["x"][0, 0]) for b in DataParallel("jit").prefetch(batches, size=3)]
+    assert out == [0, 1, 2, 3, 4]
+
+
+def test_bad_arguments_are_refused():
+    with pytest.raises(ValueError, match=r"parallel \('vmap'\) must be one of"):
+        DataParallel("vmap")
+    with pytest.raises(ValueError, match=r"batch_size \(30\) .* number of devices \(8\)"):
+        DataParallel("jit").check_batch_size(30)

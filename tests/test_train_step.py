@@ -1,0 +1,165 @@
+"""The training step: what it learns from, what it leaves alone, what it must never do."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.conftest import assert_trees_equal
+from uctgan_jax.train_state import Optimizers, create_train_state
+from uctgan_jax.train_step import LossWeights, composite, jitter_colors, make_train_step, normalize
+
+WEIGHTS = LossWeights(
+    adversarial=1.0, reconstruction=20.0, reconstruction_hole=10.0, known=10.0, manifold=0.5, kl=0.01
+)
+OPTIMIZERS = Optimizers(generator=optax.adam(1e-3, 0.0, 0.99), discriminator=optax.adam(1e-3))
+
+
+def make_step(networks, weights=WEIGHTS, **changes):
+    options = dict(seed=0, color_jitter=0.4, ema_decay=0.9) | changes
+    return jax.jit(
+        make_train_step(networks=networks, optimizers=OPTIMIZERS, weights=weights, **options)
+    )
+
+
+@pytest.fixture(scope="module")
+def step(networks):
+    return make_step(networks)
+
+
+@pytest.fixture(scope="module")
+def state(networks):
+    create = functools.partial(create_train_state, networks=networks, optimizers=OPTIMIZERS)
+    return jax.jit(create)(jax.random.key(0))
+
+
+def test_reports_every_term_and_their_weighted_sum(step, state, batch):
+    _, metrics = step(state, batch)
+    terms = {field.name: float(metrics[f"loss/{field.name}"]) for field in dataclasses.fields(WEIGHTS)}
+    total = sum(getattr(WEIGHTS, name) * value for name, value in terms.items())
+    np.testing.assert_allclose(metrics["loss/generator"], total, rtol=1e-5)
+    assert set(metrics) == {f"loss/{name}" for name in terms} | {
+        "loss/generator",
+        "loss/discriminator",
+        "gradient_norm",
+        "nonfinite",
+    }
+    assert metrics["nonfinite"] == 0
+
+
+def test_moves_both_players_their_average_and_the_spectral_norm(step, state, batch):
+    moved, _ = step(state, batch)
+    assert moved.step == 1
+    for name in ("generator_params", "discriminator_params", "ema_params", "spectral_norm"):
+        for part in ("projection", "encoder", "generator"):
+            before, after = getattr(state, name), getattr(moved, name)
+            if part in before:
+                before, after = before[part], after[part]
+            changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, after)
+            assert any(jax.tree.leaves(changed)), (name, part)
+
+
+def test_learns_to_reconstruct(step, state, batch):
+    plain = np.broadcast_to(batch["image"][:, :1, :1], batch["image"].shape)
+    batch = {**batch, "image": plain, "instance": plain[::-1]}
+    first = None
+    for _ in range(60):
+        state, metrics = step(state, batch)
+        first = first or float(metrics["loss/reconstruction"])
+    assert float(metrics["loss/reconstruction"]) < 0.8 * first
+
+
+def test_average_ramps_up(step, state, batch):
+    """After the first step the decay is (1 + 0) / (10 + 0), not the 0.9 of the config."""
+    moved, _ = step(state, batch)
+    expected = jax.tree.map(
+        lambda old, new: 0.1 * old + 0.9 * new, state.ema_params, moved.generator_params
+    )
+    assert_trees_equal(moved.ema_params, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_nonfinite_step_changes_nothing_and_is_counted(step, state, batch):
+    state, _ = step(state, batch)
+    params = state.discriminator_params
+    broken = jax.tree.map(lambda x: x * jnp.nan, params)
+    bad = state.replace(discriminator_params=broken)
+    after, metrics = step(bad, batch)
+    assert metrics["nonfinite"] == 1
+    assert after.step == 2 and after.nonfinite_steps == 1
+    untouched = after.replace(
+        step=state.step, nonfinite_steps=state.nonfinite_steps, discriminator_params=params
+    )
+    assert_trees_equal(untouched, state)
+    again, _ = step(after, batch)
+    assert again.nonfinite_steps == 2
+    healed, _ = step(again.replace(discriminator_params=params), batch)
+    assert healed.nonfinite_steps == 0
+
+
+@pytest.mark.parametrize("term", [field.name for field in dataclasses.fields(WEIGHTS)])
+def test_weight_zero_turns_a_term_off(networks, state, batch, term):
+    step = make_train_step(
+        networks=networks,
+        optimizers=OPTIMIZERS,
+        weights=dataclasses.replace(WEIGHTS, **{term: 0.0}),
+        seed=0,
+        color_jitter=0.4,
+        ema_decay=0.9,
+    )
+    _, metrics = jax.eval_shape(step, state, batch)
+    assert f"loss/{term}" not in metrics
+    assert len([name for name in metrics if name.startswith("loss/")]) == (
+        6 if term == "adversarial" else 7
+    )
+    if term == "adversarial":  # Without an opponent D stands still.
+        moved, _ = jax.jit(step)(state, batch)
+        assert_trees_equal(moved.discriminator_params, state.discriminator_params)
+        assert_trees_equal(moved.spectral_norm, state.spectral_norm)
+
+
+def test_manifold_term_leaves_e1_alone(networks, state, batch):
+    """Alone, it must move G and E2 and not E1, which could satisfy it by collapsing."""
+    only = LossWeights(
+        adversarial=0.0, reconstruction=0.0, reconstruction_hole=0.0, known=0.0, manifold=1.0, kl=0.0
+    )
+    moved, _ = make_step(networks, only)(state, batch)
+    before, after = state.generator_params, moved.generator_params
+    assert_trees_equal(after["projection"], before["projection"])
+    for part in ("encoder", "generator"):
+        changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before[part], after[part])
+        assert any(jax.tree.leaves(changed))
+
+
+def test_noise_follows_the_example_not_its_place(step, state, batch):
+    """The loss of a batch does not depend on the order of its examples."""
+    order = np.random.default_rng(0).permutation(8)
+    _, metrics = step(state, batch)
+    _, shuffled = step(state, {name: rows[order] for name, rows in batch.items()})
+    _, other = step(state, {**batch, "index": batch["index"] + 8})
+    for name, value in metrics.items():
+        np.testing.assert_allclose(shuffled[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    assert abs(float(other["loss/kl"]) - float(metrics["loss/kl"])) > 1e-6
+
+
+def test_normalize_spans_minus_one_to_one():
+    np.testing.assert_allclose(normalize(jnp.array([0, 255], jnp.uint8)), [-1.0, 1.0], atol=1e-6)
+
+
+def test_composite_takes_the_hole_from_the_output():
+    output, target = jnp.full((1, 2, 2, 3), 0.5), jnp.zeros((1, 2, 2, 3))
+    mask = jnp.array([[[[1.0], [0.0]], [[0.0], [1.0]]]])
+    np.testing.assert_array_equal(composite(output, target, mask)[0, ..., 0], [[0.5, 0], [0, 0.5]])
+
+
+def test_jitter_colors_moves_each_picture_its_own_way_within_bounds():
+    keys = jax.random.split(jax.random.key(0), 2)
+    images = jnp.broadcast_to(jnp.linspace(-1, 1, 16).reshape(1, 4, 4, 1), (2, 4, 4, 3))
+    jittered = np.asarray(jitter_colors(keys, images, 0.4))
+    assert np.abs(jittered).max() <= 1
+    assert np.abs(jittered - images).max() <= 0.8 + 1e-6
+    assert not np.allclose(jittered[0], jittered[1])
+    assert not np.allclose(jittered[..., 0], jittered[..., 1])
