@@ -86,7 +86,10 @@ def check_mask_options(
 ) -> None:
     """Raise ValueError for an unknown kind, or a hole that is empty, whole or does not fit."""
     if kind not in MASK_KINDS:
-        raise ValueError(f"Unknown mask kind {kind!r}: must be one of {', '.join(MASK_KINDS)}.")
+        raise ValueError(
+            f"Unknown mask kind {kind!r}: must be one of {', '.join(MASK_KINDS)}, folder:PATH or "
+            "paired:PATH."
+        )
     if len(region) != 4 or not (
         0 <= region[0] < region[2] <= 1 and 0 <= region[1] < region[3] <= 1
     ):

@@ -11,12 +11,12 @@ Everything random about an example comes from a generator that grain derives fro
 example's position, so batches do not depend on threads, processes or where a run was resumed.
 """
 
-import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grain
 import numpy as np
 
+from uctgan_jax.data.mask_folder import MaskFolder, PairedMasks
 from uctgan_jax.data.masks import WHOLE, check_mask_options, draw_mask
 from uctgan_jax.data.sources import Source
 from uctgan_jax.images import resize_and_crop
@@ -30,6 +30,7 @@ def train_batches(
     mask_kind: str,
     hole_share: tuple[float, float],
     region: tuple[float, float, float, float] = WHOLE,
+    mask_convention: str = "white_is_hole",
     flip: bool,
     seed: int,
     start_step: int = 0,
@@ -56,6 +57,7 @@ def train_batches(
         mask_kind=mask_kind,
         hole_share=hole_share,
         region=region,
+        mask_convention=mask_convention,
         flip=flip,
     )
     batches = examples[process_index::process_count].batch(
@@ -72,6 +74,7 @@ def eval_batches(
     mask_kind: str,
     hole_share: tuple[float, float],
     region: tuple[float, float, float, float] = WHOLE,
+    mask_convention: str = "white_is_hole",
     seed: int,
     num_examples: int,
     num_threads: int = 4,
@@ -92,6 +95,7 @@ def eval_batches(
         mask_kind=mask_kind,
         hole_share=hole_share,
         region=region,
+        mask_convention=mask_convention,
         flip=False,
     )
     batches = examples[:num_examples].batch(batch_size)
@@ -106,52 +110,63 @@ def _examples(
     mask_kind: str,
     hole_share: tuple[float, float],
     region: tuple[float, float, float, float],
+    mask_convention: str,
     flip: bool,
 ) -> grain.MapDataset:
     """From picture numbers to examples."""
-    check_mask_options(kind=mask_kind, image_size=image_size, hole_share=hole_share, region=region)
     if len(source) == 0:
         raise ValueError(f"{source.name} has no pictures.")
-    example = functools.partial(
-        _example,
-        source=source,
+    draw = _mask_drawer(
+        source,
         image_size=image_size,
         mask_kind=mask_kind,
-        hole_share=tuple(hole_share),
-        region=tuple(region),
-        flip=flip,
+        hole_share=hole_share,
+        region=region,
+        mask_convention=mask_convention,
     )
+
+    def example(position_and_index: tuple[int, int], rng: np.random.Generator) -> dict:
+        position, i = position_and_index
+        # Always all of them, so that one option does not shift another's numbers.
+        other = int((i + rng.integers(1, max(2, len(source)))) % len(source))
+        flip_image, flip_instance = rng.integers(0, 2, size=2) * flip
+        return {
+            "image": _flip(resize_and_crop(source[i], image_size), flip_image),
+            "instance": _flip(resize_and_crop(source[other], image_size), flip_instance),
+            "mask": draw(rng, i, flip_image),
+            "index": np.int64(position),
+        }
+
     return indices.map_with_index(lambda position, i: (position, i)).random_map(example)
 
 
-def _example(
-    position_and_index: tuple[int, int],
-    rng: np.random.Generator,
-    *,
+def _mask_drawer(
     source: Source,
+    *,
     image_size: int,
     mask_kind: str,
     hole_share: tuple[float, float],
     region: tuple[float, float, float, float],
-    flip: bool,
-) -> dict[str, np.ndarray]:
-    position, i = position_and_index
-    # Drawn in this order, always all of them, so that one option does not shift another's numbers.
-    other = int((i + rng.integers(1, max(2, len(source)))) % len(source))
-    flips = rng.integers(0, 2, size=2)
-    mask = draw_mask(
-        rng, kind=mask_kind, image_size=image_size, hole_share=hole_share, region=region
-    )
-    image, instance = (
-        resize_and_crop(source[number], image_size)[:, :: -1 if flip and flipped else 1]
-        for number, flipped in zip((i, other), flips, strict=True)
-    )
-    return {
-        "image": np.ascontiguousarray(image),
-        "instance": np.ascontiguousarray(instance),
-        "mask": mask,
-        "index": np.int64(position),
-    }
+    mask_convention: str,
+) -> Callable[[np.random.Generator, int, bool], np.ndarray]:
+    """What gives the mask of picture i, flipped or not, from the example's generator."""
+    kind, _, path = mask_kind.partition(":")
+    if kind == "folder":
+        masks = MaskFolder(
+            path, image_size=image_size, hole_share=hole_share, convention=mask_convention
+        )
+        return lambda rng, i, flipped: masks.draw(rng)
+    if kind == "paired":
+        keys = getattr(source, "keys", None)
+        paired = PairedMasks(path, keys=keys, image_size=image_size, convention=mask_convention)
+        return lambda rng, i, flipped: _flip(paired[i], flipped)
+    options = dict(kind=mask_kind, image_size=image_size, hole_share=hole_share, region=region)
+    check_mask_options(**options)
+    return lambda rng, i, flipped: draw_mask(rng, **options)
+
+
+def _flip(image: np.ndarray, flipped: bool) -> np.ndarray:
+    return np.ascontiguousarray(image[:, ::-1]) if flipped else image
 
 
 def _read_options(num_threads: int, batch_size: int) -> grain.ReadOptions:

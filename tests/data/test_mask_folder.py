@@ -1,0 +1,108 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from uctgan_jax.data.mask_folder import MaskFolder, PairedMasks
+from uctgan_jax.data.pipeline import eval_batches, train_batches
+from uctgan_jax.data.sources import FolderSource
+from uctgan_jax.images import write_image
+
+
+@pytest.fixture
+def masks(tmp_path):
+    """White holes in the left i tenths of mask i, at twice the size."""
+    for i in range(11):
+        mask = np.zeros((20, 20, 1), np.uint8)
+        mask[:, : 2 * i] = 255
+        write_image(tmp_path / "masks" / f"set {i % 2}" / f"{i:02d}.png", mask)
+    return tmp_path / "masks"
+
+
+def drawn_shares(folder):
+    return {round(float(folder.draw(np.random.default_rng(s)).mean()), 3) for s in range(200)}
+
+
+def test_masks_are_drawn_by_their_hole_share(masks):
+    folder = MaskFolder(masks, image_size=10, hole_share=(0.2, 0.4))
+    assert len(folder) == 3 and drawn_shares(folder) == {0.2, 0.3, 0.4}
+    mask = folder.draw(np.random.default_rng(0))
+    assert mask.shape == (10, 10, 1) and mask.dtype == np.uint8 and set(np.unique(mask)) == {0, 1}
+    assert mask[:, 0].all() and not mask[:, -1].any()
+    np.testing.assert_array_equal(mask, folder.draw(np.random.default_rng(0)))
+
+
+def test_empty_and_full_masks_are_never_drawn(masks):
+    assert drawn_shares(MaskFolder(masks, image_size=10, hole_share=(0.0, 1.0))) == {
+        i / 10 for i in range(1, 10)
+    }
+
+
+def test_the_other_convention(masks):
+    folder = MaskFolder(masks, image_size=10, hole_share=(0.2, 0.2), convention="black_is_hole")
+    mask = folder.draw(np.random.default_rng(0))
+    assert mask[:, 8:].all() and not mask[:, :8].any()
+
+
+def test_a_set_that_looks_inverted_is_warned_about(tmp_path, caplog):
+    for i in range(4):
+        mask = np.full((10, 10, 1), 255, np.uint8)
+        mask[3:6, 3:6] = 0
+        write_image(tmp_path / f"{i}.png", mask)
+    MaskFolder(tmp_path, image_size=10, hole_share=(0.0, 1.0))
+    assert "look inverted" in caplog.text and "black_is_hole" in caplog.text
+    caplog.clear()
+    MaskFolder(tmp_path, image_size=10, hole_share=(0.0, 1.0), convention="black_is_hole")
+    assert "inverted" not in caplog.text
+
+
+def test_paired_masks_follow_their_pictures(masks, tmp_path):
+    for i in range(1, 10):
+        picture = np.full((20, 20, 3), i, np.uint8)
+        picture[:, :2] = 200
+        write_image(tmp_path / "pictures" / "test" / f"set {i % 2}" / f"{i:02d}.png", picture)
+    (masks).rename(tmp_path / "test")
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "test").rename(tmp_path / "masks" / "test")
+    source = FolderSource(tmp_path / "pictures", split="test")
+    kind = f"paired:{tmp_path / 'masks'}"
+    options = dict(image_size=10, mask_kind=kind, hole_share=(0.1, 0.2), batch_size=9, seed=0)
+    (batch,) = eval_batches(source, **options, num_examples=9)
+    for picture, mask in zip(batch["image"], batch["mask"], strict=True):
+        assert mask.mean() == pytest.approx(picture[0, 5, 0] / 10)
+    flips = 0
+    for batch in itertools.islice(train_batches(source, **options, flip=True), 3):
+        for picture, mask in zip(batch["image"], batch["mask"], strict=True):
+            flipped = picture[0, 0, 0] != 200
+            flips += flipped
+            assert mask[0, -1 if flipped else 0, 0] == 1 and mask[0, 0 if flipped else -1, 0] == 0
+    assert 0 < flips < 27
+
+
+def test_a_folder_of_masks_in_the_pipeline(masks):
+    class Grey:
+        name = "grey"
+
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, i):
+            return np.full((10, 10, 3), i, np.uint8)
+
+    options = dict(image_size=10, hole_share=(0.3, 0.6), batch_size=5, seed=0, num_examples=5)
+    (batch,) = eval_batches(Grey(), mask_kind=f"folder:{masks}", **options)
+    shares = batch["mask"].mean((1, 2, 3))
+    assert (shares >= 0.29).all() and (shares <= 0.61).all() and len(set(shares)) > 1
+    with pytest.raises(ValueError, match="pictures with names"):
+        eval_batches(Grey(), mask_kind=f"paired:{masks}", **options)
+
+
+def test_errors(masks, tmp_path):
+    with pytest.raises(ValueError, match="0.000 to 1.000"):
+        MaskFolder(masks, image_size=10, hole_share=(0.22, 0.28))
+    with pytest.raises(FileNotFoundError, match="No mask files in .*nowhere"):
+        MaskFolder(tmp_path / "nowhere", image_size=10, hole_share=(0.1, 0.2))
+    with pytest.raises(FileNotFoundError, match="1 of 2 pictures have no mask.*'other/b'"):
+        PairedMasks(masks, keys=["set 0/04", "other/b"], image_size=10)
+    with pytest.raises(ValueError, match="Unknown mask convention"):
+        MaskFolder(masks, image_size=10, hole_share=(0.1, 0.2), convention="grey")
