@@ -1,31 +1,42 @@
-"""Measures a trained model on the test split and writes a report.
+"""Measures a trained model and writes a report, a table and a contact sheet.
 
-    python evaluate.py --config=configs/tiny.py --workdir=DIR --output=report.json
+    python evaluate.py --workdir=DIR --output=report.json
+    python evaluate.py --workdir=DIR --output=posterior.json --protocol=posterior
 
-Without --config the configuration that the model was trained with is used. What each figure is
-stands in the report itself, under "variants".
+Protocols (docs/evaluation.md defines every figure):
+  completion  completions of a split's pictures against the truth, and against each other
+  posterior   completions of portraits with hidden faces against the exact posterior; next to the
+              model stand the oracle and two baselines
+
+Without --config the configuration that the model was trained with is used.
 """
 
 from pathlib import Path
 
-from absl import app, flags
+import ml_collections
+from absl import app, flags, logging
 from ml_collections import config_flags
 
-from uctgan_jax import compilation_cache
+from uctgan_jax import compilation_cache, posterior_benchmark
 from uctgan_jax.data.pipeline import eval_batches
 from uctgan_jax.data.sources import open_source
 from uctgan_jax.evaluation import environment, evaluate, format_report, write_report
+from uctgan_jax.images import completion_sheet, write_image
 from uctgan_jax.inpainting import Inpainter
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration of data and evaluation.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run to evaluate.")
 _OUTPUT = flags.DEFINE_string("output", "report.json", "The report to write.")
 _SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "Split to measure on.")
+_PROTOCOL = flags.DEFINE_enum("protocol", "completion", ["completion", "posterior"], "What to do.")
+
+_SHOWN_SAMPLES = 8  # completions a row of the contact sheet
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    logging.set_verbosity(logging.WARNING)
     compilation_cache.enable()
     try:
         run()
@@ -34,10 +45,11 @@ def main(argv: list[str]) -> None:
 
 
 def run() -> None:
+    output = Path(_OUTPUT.value)
     # An output that cannot be written should not cost an evaluation first.
-    Path(_OUTPUT.value).parent.mkdir(parents=True, exist_ok=True)
-    if Path(_OUTPUT.value).is_dir():
-        raise ValueError(f"--output={_OUTPUT.value} must be a file, but is a folder.")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.is_dir():
+        raise ValueError(f"--output={output} must be a file, but is a folder.")
 
     inpainter = Inpainter.load(_WORKDIR.value)
     config = _CONFIG.value or inpainter.config
@@ -46,6 +58,26 @@ def run() -> None:
             f"image_size ({config.image_size}) in --config must be that of the model in "
             f"{_WORKDIR.value} ({inpainter.image_size})."
         )
+    protocol = {"completion": _completion, "posterior": _posterior}[_PROTOCOL.value]
+    figures, table, sheet = protocol(inpainter, config)
+    report = {
+        "protocol": _PROTOCOL.value,
+        **figures,
+        "checkpoint": {
+            "workdir": _WORKDIR.value,
+            "step": int(inpainter.step),
+            "digest": inpainter.digest,
+        },
+        **environment(),
+    }
+    write_report(output, report)
+    sheet_path = output.with_name("contact_sheet.png")
+    write_image(sheet_path, sheet)
+    print(table)
+    print(f"\nmodel at step {inpainter.step}; wrote {output} and {sheet_path}")
+
+
+def _completion(inpainter: Inpainter, config: ml_collections.ConfigDict):
     source = open_source(
         config.data.source,
         split=_SPLIT.value,
@@ -53,45 +85,55 @@ def run() -> None:
         data_dir=config.data.dir,
         avatars_examples=tuple(config.data.avatars_examples),
     )
+    mask = config.mask
     num_examples = min(config.eval.num_examples, len(source))
     batches = eval_batches(
         source,
         image_size=config.image_size,
         batch_size=config.eval.batch_size,
-        mask_kind=config.mask.kind,
-        hole_share=tuple(config.mask.hole_share),
-        region=tuple(config.mask.region),
+        mask_kind=mask.kind,
+        hole_share=tuple(mask.hole_share),
+        region=tuple(mask.region),
         seed=config.eval.seed,
         num_examples=num_examples,
     )
-    report = {
-        "protocol": "completion",
-        **evaluate(
-            inpainter,
-            batches,
-            num_examples=num_examples,
-            num_samples=config.eval.num_samples,
-            num_pairs=config.eval.get("num_pairs"),
-            same_hole=config.mask.kind == "window"
-            or (config.mask.kind == "center" and len(set(config.mask.hole_share)) == 1),
-            seed=config.eval.seed,
-        ),
-        "checkpoint": {
-            "workdir": _WORKDIR.value,
-            "step": int(inpainter.step),
-            "digest": inpainter.digest,
-        },
-        "data": {
-            "source": config.data.source,
-            "split": _SPLIT.value,
-            "image_size": config.image_size,
-        },
-        "mask": config.mask.to_dict(),
-        **environment(),
+    figures, shown = evaluate(
+        inpainter,
+        batches,
+        num_examples=num_examples,
+        num_samples=config.eval.num_samples,
+        num_pairs=config.eval.get("num_pairs"),
+        same_hole=mask.kind == "window"
+        or (mask.kind == "center" and len(set(mask.hole_share)) == 1),
+        seed=config.eval.seed,
+    )
+    table = format_report(figures)
+    shown["completions"] = shown["completions"][:, :_SHOWN_SAMPLES]
+    figures["data"] = {
+        "source": config.data.source,
+        "split": _SPLIT.value,
+        "image_size": config.image_size,
     }
-    write_report(_OUTPUT.value, report)
-    print(format_report(report))
-    print(f"\nmodel at step {inpainter.step}; report written to {_OUTPUT.value}")
+    figures["mask"] = mask.to_dict()
+    return figures, table, completion_sheet(**shown)
+
+
+def _posterior(inpainter: Inpainter, config: ml_collections.ConfigDict):
+    num_samples, seed = config.eval.num_samples, config.eval.seed
+    figures, sheet = posterior_benchmark.benchmark(
+        {
+            "model": posterior_benchmark.model(inpainter, num_samples, seed),
+            "oracle": posterior_benchmark.oracle(num_samples, seed),
+            "mean colour": posterior_benchmark.mean_colour_fill(num_samples),
+            "telea": posterior_benchmark.telea(num_samples),
+        },
+        image_size=config.image_size,
+        num_examples=config.eval.num_examples,
+        num_samples=num_samples,
+        split=_SPLIT.value,
+        seed=seed,
+    )
+    return figures, posterior_benchmark.format_benchmark(figures), sheet
 
 
 if __name__ == "__main__":

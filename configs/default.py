@@ -74,11 +74,14 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.data.avatars_examples = (50_000, 2_000, 2_000)  # train, validation, test
     config.data.flip = True  # mirror half of the training pictures
     config.data.num_threads = 8
+    config.data.max_corrupt = 100  # damaged pictures to step over, per process, before stopping
 
     config.mask = ml_collections.ConfigDict()
-    config.mask.kind = "center"  # one of uctgan_jax.data.masks.MASK_KINDS
+    # One of uctgan_jax.data.masks.MASK_KINDS, or mask files: "folder:PATH" or "paired:PATH".
+    config.mask.kind = "center"
     config.mask.hole_share = (0.25, 0.25)  # of the picture's area, from, to
     config.mask.region = (0.0, 0.0, 1.0, 1.0)  # top, left, bottom, right: where holes may lie
+    config.mask.convention = "white_is_hole"  # in mask files; or "black_is_hole"
 
     config.model = ml_collections.ConfigDict(MODELS[image_size])
 

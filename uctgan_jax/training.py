@@ -128,6 +128,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             image_size=config.image_size,
             data_dir=config.data.dir,
             avatars_examples=tuple(config.data.avatars_examples),
+            max_corrupt=config.data.max_corrupt,
         )
         for split in ("train", "validation")
     )
@@ -160,6 +161,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             mask_kind=config.mask.kind,
             hole_share=tuple(config.mask.hole_share),
             region=tuple(config.mask.region),
+            mask_convention=config.mask.convention,
         )
         batches = pipeline.train_batches(
             source,
