@@ -41,6 +41,7 @@ RESUMABLE_FIELDS = frozenset(
         "max_nonfinite_steps",
         "data.dir",
         "data.num_threads",
+        "data.max_corrupt",
         "eval",
     }
 )
