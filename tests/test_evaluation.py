@@ -44,7 +44,7 @@ def make_batches(num_examples, batch_size):
 def evaluate(num_examples=5, batch_size=3, **changes):
     options = {"num_samples": 3, "same_hole": True, "seed": 1} | changes
     batches = make_batches(num_examples, batch_size)
-    return evaluation.evaluate(FakeInpainter(), batches, num_examples=num_examples, **options)
+    return evaluation.evaluate(FakeInpainter(), batches, num_examples=num_examples, **options)[0]
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +115,10 @@ def test_altered_known_pixels_are_reported():
             samples[-1, -1, 0, 0, 0] ^= 1
             return samples
 
-    figures = evaluation.evaluate(
+    report, _ = evaluation.evaluate(
         Careless(), make_batches(2, 2), num_examples=2, num_samples=2, same_hole=True
-    )["figures"]
-    assert figures["known_pixels_identical"] is False
+    )
+    assert report["figures"]["known_pixels_identical"] is False
 
 
 def test_completions_equal_to_the_truth_are_counted_and_not_averaged():
@@ -126,13 +126,15 @@ def test_completions_equal_to_the_truth_are_counted_and_not_averaged():
         def sample(self, images, masks, keys, num_samples):
             return np.repeat(images[:, None], num_samples, axis=1)
 
-    report = evaluation.evaluate(
+    report, shown = evaluation.evaluate(
         Perfect(), make_batches(2, 2), num_examples=2, num_samples=2, same_hole=True
     )
     assert report["figures"]["samples"]["psnr"] == {"mean_of_k": None, "best_of_k": None}
     assert report["figures"]["equal_to_truth"]["samples"] == 4
     assert report["figures"]["samples"]["lpips"]["mean_of_k"] < 1e-12
     assert report["figures"]["diversity"]["lpips_out"] < 1e-12
+    assert shown["completions"].shape == (2, 2, SIZE, SIZE, 3)
+    np.testing.assert_array_equal(shown["images"], shown["completions"][:, 1])
     json.dumps(report, allow_nan=False)
     assert "-" in evaluation.format_report(report)
 

@@ -43,7 +43,8 @@ def evaluate(
     same_hole: bool,
     seed: int = 0,
     num_pairs: int | None = None,
-) -> dict:
+    num_shown: int = 8,
+) -> tuple[dict, dict[str, np.ndarray]]:
     """Measures `num_samples` completions of every picture; the figures depend on no batch size.
 
     The completions of picture i use the key `fold_in(key(seed), i)`, and every picture is
@@ -60,10 +61,13 @@ def evaluate(
             I_out(m), see `diversity.crop_to_hole`.
         seed: of the completions, and of the choice of pairs.
         num_pairs: pairs of completions of each picture for the diversity; all by default.
+        num_shown: how many pictures to give back for looking at.
 
     Returns:
-        A dict that JSON can hold: `figures` (see `summarise`), `variants` (what exactly each
-        figure is), `num_examples`, `num_samples`, `num_pairs`, `seed`.
+        The report, a dict that JSON can hold: `figures` (see `summarise`), `variants` (what exactly
+        each figure is), `num_examples`, `num_samples`, `num_pairs`, `seed`; and the first
+        `num_shown` pictures: `images`, `masks` and `completions`, as `images.completion_sheet`
+        takes them.
 
     Raises:
         ValueError: fewer than 1 sample, a figure that is not a number, no pictures.
@@ -73,7 +77,7 @@ def evaluate(
     if num_pairs is not None:
         diversity.select_pairs(num_samples, num_pairs)  # refuses before the long work
 
-    records, batch_size = [], None
+    records, shown, batch_size = [], [], None
     with tqdm(total=num_examples, desc="evaluate", unit="picture") as progress:
         for batch in batches:
             images, masks, index = batch["image"], batch["mask"], batch["index"]
@@ -99,10 +103,12 @@ def evaluate(
                         crop_size=crop_size(same_hole, *images.shape[1:3]),
                     )
                 )
+                if len(shown) < num_shown:
+                    shown.append((images[row], masks[row], completions[row]))
                 progress.update()
     if not records:
         raise ValueError("There were no pictures to evaluate.")
-    return {
+    report = {
         "figures": summarise(records),
         "variants": variants(same_hole, masks[0]),
         "num_examples": len(records),
@@ -110,6 +116,8 @@ def evaluate(
         "num_pairs": 0 if num_samples == 1 else len(pairs),
         "seed": seed,
     }
+    stacks = (np.stack(arrays) for arrays in zip(*shown, strict=True))
+    return report, dict(zip(("images", "masks", "completions"), stacks, strict=False))
 
 
 def measure(image, mask, completions, reconstruction, *, pairs, crop_size=None) -> dict:
