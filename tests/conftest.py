@@ -8,6 +8,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import cv2
 import jax
+import ml_collections
 import numpy as np
 import pytest
 
@@ -49,8 +50,7 @@ def picture_folder(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def config(picture_folder):
+def run_config(picture_folder) -> ml_collections.ConfigDict:
     """The config of a run that takes seconds."""
     config = default.get_config(32)
     config.batch_size = 8

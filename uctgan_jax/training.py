@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from uctgan_jax import images as host_images
 from uctgan_jax.checkpoints import Checkpoints
-from uctgan_jax.data import pipeline, sources
+from uctgan_jax.data import masks, pipeline, sources
 from uctgan_jax.inpainting import complete_codes, sample_prior
 from uctgan_jax.nets import Networks, build_networks
 from uctgan_jax.parallel import DataParallel
@@ -121,7 +121,18 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         image_size=config.image_size, compute_dtype=config.compute_dtype, **config.model
     )
     weights = LossWeights(**config.loss)
-    _claim_workdir(workdir, config)
+    mask_options = dict(
+        mask_kind=config.mask.kind,
+        hole_share=tuple(config.mask.hole_share),
+        region=tuple(config.mask.region),
+    )
+    masks.check_mask_options(
+        kind=config.mask.kind,
+        image_size=config.image_size,
+        hole_share=mask_options["hole_share"],
+        region=mask_options["region"],
+    )
+    _check_workdir(workdir, config)
     source, sample_source = (
         sources.open_source(
             config.data.source,
@@ -134,6 +145,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         for split in ("train", "validation")
     )
     optimizers = make_optimizers(**config.optimizer)
+    _write_text(workdir / "config.json", json.dumps(config_dict(config), indent=2) + "\n")
 
     def create() -> TrainState:
         return create_train_state(jax.random.key(config.seed), networks, optimizers)
@@ -235,27 +247,26 @@ def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[s
     return differences
 
 
-def _claim_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
-    """Makes the folder, and holds the config against that of an earlier run in it."""
+def _check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
+    """Makes the folder, tries it, and holds the config against that of an earlier run in it."""
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=workdir).close()
     except OSError as error:
         raise OSError(f"workdir {workdir} cannot be written: {error}") from error
     path = workdir / "config.json"
-    new = config_dict(config)
-    if path.exists():
-        differences = {
-            name: values
-            for name, values in config_differences(json.loads(path.read_text()), new).items()
-            if name not in RESUMABLE_FIELDS and name.partition(".")[0] not in RESUMABLE_FIELDS
-        }
-        if differences:
-            listed = "; ".join(f"{k}: {a!r} there, {b!r} now" for k, (a, b) in differences.items())
-            raise ConfigMismatchError(
-                f"{workdir} holds a run of another config ({listed}); choose another workdir"
-            )
-    _write_text(path, json.dumps(new, indent=2) + "\n")
+    if not path.exists():
+        return
+    differences = config_differences(json.loads(path.read_text()), config_dict(config))
+    listed = "; ".join(
+        f"{name}: {before!r} there, {now!r} now"
+        for name, (before, now) in differences.items()
+        if name not in RESUMABLE_FIELDS and name.partition(".")[0] not in RESUMABLE_FIELDS
+    )
+    if listed:
+        raise ConfigMismatchError(
+            f"{workdir} holds a run of another config ({listed}); choose another workdir"
+        )
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -1,0 +1,107 @@
+"""Checkpoints come back as they went in, and say when they do not."""
+
+import functools
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from tests.conftest import assert_trees_equal
+from uctgan_jax.checkpoints import Checkpoints, DamagedCheckpointError, digest
+from uctgan_jax.train_state import Optimizers, create_train_state
+
+CONFIG = {"image_size": 32, "widths": [8, 16]}
+
+
+@pytest.fixture(scope="module")
+def state(networks):
+    optimizers = Optimizers(generator=optax.adam(1e-3), discriminator=optax.adam(1e-3))
+    create = functools.partial(create_train_state, networks=networks, optimizers=optimizers)
+    return jax.device_get(jax.jit(create)(jax.random.key(0)))
+
+
+def at_step(state, step):
+    ema = jax.tree.map(lambda x: x + np.float32(step), state.ema_params)
+    return state.replace(step=np.int32(step), ema_params=ema)
+
+
+def save(folder, state, *steps):
+    with Checkpoints(folder) as checkpoints:
+        for step in steps:
+            checkpoints.save(at_step(state, step), CONFIG)
+
+
+def damage(folder, step, item):
+    """Flips one bit of the largest file of an item: what Orbax itself does not notice."""
+    files = [f for f in (Path(folder) / str(step) / item).rglob("*") if f.is_file()]
+    file = max(files, key=lambda f: f.stat().st_size)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def test_round_trip_is_exact(tmp_path, state):
+    save(tmp_path, state, 3)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert_trees_equal(checkpoints.restore_latest(state), at_step(state, 3))
+        step, ema, config, sha = checkpoints.restore_ema()
+    assert step == 3 and config == CONFIG
+    assert_trees_equal(ema, at_step(state, 3).ema_params)
+    assert sha == digest(at_step(state, 3).ema_params)
+
+
+def test_nothing_there(tmp_path, state):
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.restore_latest(state) is None
+        with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+            checkpoints.restore_ema()
+
+
+def test_keeps_the_newest(tmp_path, state):
+    save(tmp_path, state, 1, 2, 3)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [2, 3]
+        with pytest.raises(FileNotFoundError, match=r"checkpoint of step 1 .* \[2, 3\]"):
+            checkpoints.restore_ema(1)
+
+
+@pytest.mark.parametrize("item", ["state", "ema"])
+def test_one_flipped_bit_is_noticed_and_the_checkpoint_before_is_used(tmp_path, state, item):
+    save(tmp_path, state, 1, 2)
+    damage(tmp_path, 2, item)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert_trees_equal(checkpoints.restore_latest(state), at_step(state, 1))
+    damage(tmp_path, 1, item)
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(DamagedCheckpointError, match=r"every checkpoint .* steps \[2, 1\]"):
+            checkpoints.restore_latest(state)
+        if item == "ema":
+            with pytest.raises(DamagedCheckpointError, match=str(tmp_path / "2")):
+                checkpoints.restore_ema()
+
+
+def test_read_only_neither_makes_nor_tidies(tmp_path, state):
+    save(tmp_path, state, 1)
+    half_written = tmp_path / "2.orbax-checkpoint-tmp"
+    half_written.mkdir()
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.restore_ema()[0] == 1
+    assert half_written.exists()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"a": np.zeros(4, np.float32), "b": np.zeros((), np.float32)},
+        {"a": np.zeros((2, 2), np.float32), "b": np.ones((), np.float32)},
+        {"a": np.zeros((2, 2), np.int32), "b": np.zeros((), np.float32)},
+        {"a": np.zeros((2, 2), np.float32), "c": np.zeros((), np.float32)},
+    ],
+)
+def test_digest_tells_shapes_values_types_and_names_apart(other):
+    tree = {"a": np.zeros((2, 2), np.float32), "b": np.zeros((), np.float32)}
+    assert digest(tree) == digest(jax.tree.map(jnp.asarray, tree))
+    assert digest(tree) != digest(other)

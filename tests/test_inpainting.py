@@ -1,0 +1,136 @@
+"""The inpainter: known pixels, seeds, sizes, instances, and what it refuses."""
+
+import jax
+import numpy as np
+import pytest
+
+from configs import default
+from tests.conftest import TINY_MODEL
+from uctgan_jax import Inpainter
+from uctgan_jax.checkpoints import digest
+from uctgan_jax.inpainting import sample_prior
+
+
+@pytest.fixture(scope="module")
+def inpainter(networks):
+    config = default.get_config(32)
+    config.model = TINY_MODEL
+    params = jax.device_get(jax.jit(networks.init_generator)(jax.random.key(3)))
+    return Inpainter(config, params, step=7, digest=digest(params))
+
+
+@pytest.fixture
+def picture():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    mask = np.zeros((32, 32), np.uint8)
+    mask[10:20, 8:24] = 1
+    return image, mask
+
+
+def test_completions_differ_and_known_pixels_are_kept(inpainter, picture):
+    image, mask = picture
+    out = inpainter.complete(image, mask, num_samples=3, seed=1)
+    assert out.shape == (3, 32, 32, 3) and out.dtype == np.uint8
+    for completion in out:
+        np.testing.assert_array_equal(completion[mask == 0], image[mask == 0])
+        assert not np.array_equal(completion[mask == 1], image[mask == 1])
+    assert not np.array_equal(out[0], out[1])
+
+
+def test_same_seed_same_completions_and_fewer_are_the_first_of_more(inpainter, picture):
+    three = inpainter.complete(*picture, num_samples=3, seed=1)
+    np.testing.assert_array_equal(inpainter.complete(*picture, num_samples=3, seed=1), three)
+    fewer = inpainter.complete(*picture, num_samples=2, seed=1)
+    assert np.abs(fewer.astype(int) - three[:2]).max() <= 1  # another program may round otherwise
+    assert not np.array_equal(inpainter.complete(*picture, num_samples=3, seed=2), three)
+
+
+def test_hidden_pixels_do_not_matter(inpainter, picture):
+    image, mask = picture
+    changed = np.where(mask[..., None] > 0, np.uint8(255), image)
+    np.testing.assert_array_equal(
+        inpainter.complete(changed, mask, 2), inpainter.complete(image, mask, 2)
+    )
+
+
+def test_a_completion_does_not_depend_on_its_batch(inpainter, batch):
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(np.arange(8))
+    together = inpainter.sample(batch["image"], batch["mask"], keys, 2)
+    alone = inpainter.sample(batch["image"][5:6], batch["mask"][5:6], keys[5:6], 2)
+    assert np.abs(together[5].astype(int) - alone[0]).max() <= 1
+    assert np.abs(together[4].astype(int) - alone[0]).max() > 10
+
+
+def test_prior_codes_are_standard_normal_and_each_their_own():
+    codes = np.asarray(sample_prior(jax.random.split(jax.random.key(0), 50), 20, 8))
+    assert codes.shape == (50, 20, 8)
+    assert abs(codes.mean()) < 0.05 and abs(codes.std() - 1) < 0.05
+    assert len(np.unique(codes.reshape(-1, 8), axis=0)) == 50 * 20
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (50, 90), (97, 41), (16, 16)])
+def test_any_size(inpainter, shape):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    mask = np.zeros(shape, bool)
+    mask[3:9, 2:12] = True
+    out = inpainter.complete(image, mask[..., None], num_samples=2)
+    assert out.shape == (2, *shape, 3)
+    np.testing.assert_array_equal(out[:, ~mask], np.stack([image[~mask]] * 2))
+    assert not np.array_equal(out[0, mask], out[1, mask])
+
+
+def test_a_hole_wider_than_any_square_is_filled(inpainter):
+    image = np.full((20, 90, 3), 60, np.uint8)
+    mask = np.zeros((20, 90), np.uint8)
+    mask[5:15, 5:85] = 1
+    out = inpainter.complete(image, mask, num_samples=1)[0]
+    np.testing.assert_array_equal(out[mask == 0], image[mask == 0])
+    # The far ends and the middle alike are no longer what they were.
+    for columns in (slice(5, 12), slice(40, 50), slice(78, 85)):
+        assert (out[5:15, columns] != 60).mean() > 0.5
+
+
+def test_instances_give_one_completion_each(inpainter, picture):
+    rng = np.random.default_rng(1)
+    first, second = (rng.integers(0, 256, (h, 40, 3), dtype=np.uint8) for h in (40, 64))
+    out = inpainter.complete(*picture, instances=[first, second, first])
+    assert len(out) == 3
+    np.testing.assert_array_equal(out[0], out[2])
+    assert not np.array_equal(out[0], out[1])
+
+
+def test_reconstruct_uses_the_pictures_own_code(inpainter, batch):
+    out = inpainter.reconstruct(batch["image"], batch["mask"])
+    codes = inpainter.project(batch["image"])
+    np.testing.assert_array_equal(
+        out, inpainter.complete_with(batch["image"], batch["mask"], codes[:, None])[:, 0]
+    )
+    known = batch["mask"][..., 0] == 0
+    np.testing.assert_array_equal(out[known], batch["image"][known])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(mask=np.zeros((32, 32), np.uint8)), "the mask is empty"),
+        (dict(mask=np.ones((32, 32), np.uint8)), "the mask is full"),
+        (dict(mask=np.ones((32, 31), np.uint8)), r"mask \(32, 31\) must have .* \(32, 32\)"),
+        (dict(image=np.zeros((32, 32), np.uint8)), r"image \(uint8 \(32, 32\)\) must be uint8"),
+        (dict(image=np.zeros((32, 32, 3))), r"image \(float64"),
+        (dict(num_samples=0), r"num_samples \(0\) must be at least 1"),
+        (dict(instances=[]), "must hold one picture or more"),
+    ],
+)
+def test_bad_input_is_refused(inpainter, picture, change, message):
+    arguments = dict(zip(("image", "mask"), picture, strict=True)) | change
+    with pytest.raises(ValueError, match=message):
+        inpainter.complete(**arguments)
+
+
+def test_load_without_a_checkpoint(tmp_path):
+    with pytest.raises(FileNotFoundError, match="neither a workdir nor a folder of checkpoints"):
+        Inpainter.load(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+        Inpainter.load(tmp_path)

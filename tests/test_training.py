@@ -1,0 +1,233 @@
+"""The training loop: what it leaves behind, how it resumes, how it refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from configs import default
+from tests.conftest import assert_trees_equal, run_config
+from uctgan_jax import Inpainter, training
+
+ROOT = Path(training.__file__).parents[1]
+
+
+def records(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, picture_folder):
+    """Six steps in one go: the workdir and the final state."""
+    workdir = tmp_path_factory.mktemp("straight") / "run"
+    return workdir, training.train(make_config(picture_folder), workdir)
+
+
+def make_config(picture_folder, **changes):
+    config = run_config(picture_folder)
+    config.update(changes)
+    return config
+
+
+def test_leaves_logs_samples_config_and_checkpoints(straight):
+    workdir, state = straight
+    assert int(state.step) == 6
+    logged = records(workdir)
+    assert [r["step"] for r in logged] == [1, 2, 3, 4, 5, 6]
+    for record in logged:
+        assert {"loss/generator", "loss/discriminator", "loss/kl"} <= set(record)
+        assert record["images_per_sec"] > 0
+        assert 0 <= record["data_wait_fraction"] <= 1
+    sheet = cv2.imread(str(workdir / "samples" / "00000006.png"))
+    assert sheet.shape[0] > 400 and sheet.std() > 10
+    assert json.loads((workdir / "config.json").read_text())["batch_size"] == 8
+    assert "generator/Conv_0/kernel" in (workdir / "parameters.txt").read_text()
+    assert list(workdir.glob("events.out.tfevents*"))
+    assert {p.name for p in (workdir / "checkpoints").iterdir()} == {"3", "6"}
+
+
+def test_three_steps_and_three_more_equal_six(straight, tmp_path, picture_folder, capfd):
+    _, expected = straight
+    training.train(make_config(picture_folder, num_train_steps=3), tmp_path)
+    # What a killed run may have logged beyond its checkpoint is taken back.
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "loss/kl": 1}\n{"step": 5, "los')
+    resumed = training.train(make_config(picture_folder), tmp_path)
+    assert_trees_equal(resumed, expected)
+    assert [r["step"] for r in records(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    assert f"resuming from step 3 in {tmp_path}" in capfd.readouterr().out
+
+
+def test_a_finished_run_is_left_as_it_is(straight, picture_folder):
+    workdir, expected = straight
+    before = (workdir / "metrics.jsonl").read_text()
+    assert_trees_equal(training.train(make_config(picture_folder), workdir), expected)
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+def test_the_inpainter_loads_what_training_saved(straight):
+    workdir, state = straight
+    for path in (workdir, workdir / "checkpoints"):
+        inpainter = Inpainter.load(path)
+        assert inpainter.step == 6 and inpainter.image_size == 32
+        assert_trees_equal(jax.device_get(inpainter._params), state.ema_params)
+
+
+def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder):
+    workdir, _ = straight
+    config = make_config(picture_folder, batch_size=16)
+    config.loss.kl = 0.5
+    with pytest.raises(training.ConfigMismatchError) as error:
+        training.train(config, workdir)
+    assert "batch_size: 8 there, 16 now" in str(error.value)
+    assert "loss.kl: 0.01 there, 0.5 now" in str(error.value)
+    assert json.loads((workdir / "config.json").read_text())["batch_size"] == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        (dict(batch_size=30), ValueError, r"batch_size \(30\) .* devices \(8\)"),
+        (dict(parallel="threads"), ValueError, r"parallel \('threads'\) must be one of"),
+        (dict(image_size=33), ValueError, r"image_size \(33\) must be a power of two"),
+        (dict(num_train_steps=0), ValueError, r"num_train_steps \(0\) must be 1 or more"),
+        (dict(ema_decay=1.0), ValueError, r"ema_decay \(1.0\) must be in"),
+        (dict(color_jitter=-0.1), ValueError, r"color_jitter \(-0.1\) must be in"),
+        (dict(data=dict(source="nosuchset")), ValueError, "'nosuchset'"),
+        (dict(data=dict(source="folder:/no/such")), FileNotFoundError, "/no/such"),
+        (dict(mask=dict(kind="hexagon")), ValueError, "'hexagon'"),
+        (dict(loss=dict(kl=-1.0)), ValueError, r"loss.kl \(-1.0\)"),
+    ],
+)
+def test_unusable_configs_are_refused_before_anything_compiles(
+    tmp_path, picture_folder, changes, error, message, monkeypatch
+):
+    def compile_nothing(*_, **__):
+        raise AssertionError("something was compiled")
+
+    monkeypatch.setattr(jax, "jit", compile_nothing)
+    with pytest.raises(error, match=message):
+        training.train(make_config(picture_folder, **changes), tmp_path)
+    # Nothing stands in the way of the mended config.
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_all_weights_zero_is_refused(tmp_path, picture_folder):
+    config = make_config(picture_folder)
+    for name in config.loss:
+        config.loss[name] = 0.0
+    with pytest.raises(ValueError, match="nothing to train"):
+        training.train(config, tmp_path)
+
+
+def test_unwritable_workdir_is_refused(tmp_path, picture_folder):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=f"workdir {tmp_path / 'file'} cannot be written"):
+        training.train(make_config(picture_folder), tmp_path / "file")
+
+
+def test_a_long_run_of_nonfinite_steps_stops_training(tmp_path, picture_folder):
+    config = make_config(picture_folder, max_nonfinite_steps=2)
+    config.optimizer.generator_learning_rate = 1e38
+    with pytest.raises(training.NonFiniteError, match=r"the last \d+ steps were not finite"):
+        training.train(config, tmp_path)
+
+
+def start(workdir, picture_folder, *flags):
+    """Trains in a process of its own, on one device, with room to be interrupted."""
+    script = (
+        "import sys; from tests.conftest import run_config; from uctgan_jax import training;"
+        " config = run_config(sys.argv[2]); config.num_train_steps = 100_000;"
+        " config.checkpoint_every_steps = 5; config.sample_every_steps = 100_000;"
+        " training.train(config, sys.argv[1])"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(workdir), str(picture_folder)],
+        cwd=ROOT,
+        env=os.environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_step(workdir, process, step, timeout=240):
+    path = workdir / "metrics.jsonl"
+    deadline = time.monotonic() + timeout
+    while not (path.exists() and path.read_text().count("\n") >= step):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline, "training did not get there in time"
+        time.sleep(0.05)
+
+
+def test_killed_and_told_to_stop(tmp_path, picture_folder):
+    """SIGKILL loses the steps since the last checkpoint; SIGTERM loses none and exits with 0."""
+    process = start(tmp_path, picture_folder)
+    wait_for_step(tmp_path, process, 12)
+    process.kill()
+    process.wait()
+    killed_at = records(tmp_path)[-1]["step"]
+
+    process = start(tmp_path, picture_folder)
+    wait_for_step(tmp_path, process, killed_at + 3)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    resumed_from = int(output.split("resuming from step ")[1].split()[0])
+    # The save of the last multiple of 5 may have been under way.
+    assert killed_at - 10 <= resumed_from <= killed_at and resumed_from % 5 == 0
+    steps = [record["step"] for record in records(tmp_path)]
+    assert steps == list(range(1, steps[-1] + 1))
+    assert (tmp_path / "checkpoints" / str(steps[-1])).is_dir()
+
+
+@pytest.mark.parametrize("name", ["tiny", "avatars64"])
+def test_configs_carry_the_names_that_scripts_rely_on(name):
+    import importlib
+
+    config = importlib.import_module(f"configs.{name}").get_config()
+    training.check_config(config)
+    for field in default.get_config():
+        assert field in config
+    assert config.data.source == "avatars" and config.mask.kind == "box"
+
+
+@pytest.mark.parametrize(
+    ("ablation", "path"),
+    [
+        ("no_attention", "model.attention_resolution"),
+        ("no_manifold", "loss.manifold"),
+        ("no_reconstruction", "loss.reconstruction"),
+        ("no_kl", "loss.kl"),
+    ],
+)
+def test_ablations_change_their_one_thing(ablation, path):
+    from configs import ablation as ablations
+    from configs import avatars64
+
+    differences = training.config_differences(
+        training.config_dict(avatars64.get_config()),
+        training.config_dict(ablations.get_config(ablation)),
+    )
+    assert path in differences and differences[path][1] == 0
+    assert all(name.startswith(path) for name in differences)
+
+
+def test_unknown_ablation_is_refused():
+    from configs import ablation
+
+    with pytest.raises(ValueError, match=r"ablation \('no_fun'\) must be"):
+        ablation.get_config("no_fun")
+
+
+def test_not_a_number_is_written_as_json():
+    text = json.dumps(training._json_numbers({"a": float("nan"), "b": np.float64(1.5)}))
+    assert json.loads(text) == {"a": "nan", "b": 1.5}
