@@ -1,0 +1,286 @@
+"""Prepares a folder of pictures for fast training: resized, cut square, in ArrayRecord files.
+
+    python -m uctgan_jax.data.prepare --input FOLDER --output DIR --size 256
+
+writes a set that `data.source = "tfds:DIR"` (an absolute path) and `tfds.builder_from_directory`
+open, with the splits of `sources.split_folder`. A picture is what `images.resize_and_crop` makes
+of it, as JPEG of quality 95 or, with `--encoding png`, without any loss, and keeps its relative
+path as `filename`.
+
+The work is done in shards by several processes. A shard is written whole or not at all, so a run
+that was killed goes on where it was when it is started again with the same arguments. Pictures
+that cannot be read are left out and listed in `skipped.txt`.
+"""
+
+import argparse
+import dataclasses
+import fcntl
+import functools
+import hashlib
+import io
+import json
+import math
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordWriter
+from tqdm import tqdm
+
+from uctgan_jax.data.sources import split_folder
+from uctgan_jax.data.workers import check_main_is_guarded, cpu_count, map_in_processes
+from uctgan_jax.images import read_image, resize_and_crop
+
+ENCODINGS = ("jpeg", "png")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shard:
+    """A file to write: pictures `names` (relative paths) of `split`."""
+
+    split: str
+    number: int
+    names: tuple[str, ...]
+
+    @property
+    def stem(self) -> str:
+        return f"{self.split}-{self.number:05d}"
+
+
+def prepare(
+    folder: str | Path,
+    output: str | Path,
+    *,
+    size: int,
+    encoding: str = "jpeg",
+    shard_pictures: int | None = None,
+    num_workers: int | None = None,
+) -> dict:
+    """Write the pictures of `folder` to ArrayRecord files in `output`.
+
+    Args:
+      folder: pictures at any depth.
+      output: a new folder, or what an interrupted run with the same arguments left.
+      size: side of the stored pictures in pixels.
+      encoding: "jpeg" (quality 95) or "png" (lossless).
+      shard_pictures: pictures in a file; default a 64th of all, but 64 to 4096.
+      num_workers: processes; default one a processor. The examples do not depend on it.
+
+    Returns: `splits`, how many pictures were written by split; `skipped`, (relative path, reason)
+      of the others; `bytes`, the size of all files.
+
+    Raises: FileNotFoundError for a missing folder; ValueError for bad arguments, a folder without
+      a readable picture, an output with other contents; OSError when the disk has too little room.
+    """
+    check_main_is_guarded()
+    if size < 1:
+        raise ValueError(f"Picture size ({size}) must be positive.")
+    if encoding not in ENCODINGS:
+        raise ValueError(f"Unknown encoding {encoding!r}: must be one of {', '.join(ENCODINGS)}.")
+    folder, output = Path(folder).expanduser().resolve(), Path(output).expanduser().resolve()
+    shards = _plan(folder, shard_pictures)
+    if not shards:
+        raise ValueError(f"No pictures in {str(folder)!r}.")
+    progress = _claim(output, folder, shards, size=size, encoding=encoding)
+    with open(progress / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"Another run is preparing {str(output)!r}.") from None
+        missing = [shard for shard in shards if not (progress / f"{shard.stem}.json").exists()]
+        _check_disk(missing, folder, progress, size=size, encoding=encoding)
+        write = functools.partial(
+            _write_shard, folder=folder, progress=progress, size=size, encoding=encoding
+        )
+        total = sum(len(shard.names) for shard in shards)
+        left = sum(len(shard.names) for shard in missing)
+        with tqdm(desc="prepare", initial=total - left, total=total, unit="picture") as bar:
+            done = map_in_processes(write, missing, num_workers=num_workers or cpu_count())
+            for shard, _ in zip(missing, done, strict=True):
+                bar.update(len(shard.names))
+        summary = _finish(output, progress, shards, size=size, encoding=encoding)
+    shutil.rmtree(progress)
+    return summary
+
+
+def _plan(folder: Path, shard_pictures: int | None) -> list[_Shard]:
+    splits = split_folder(folder)
+    if shard_pictures is None:
+        count = sum(map(len, splits.values()))
+        shard_pictures = min(max(math.ceil(count / 64), 64), 4096)
+    shards = []
+    for split, paths in splits.items():
+        names = [path.relative_to(folder).as_posix() for path in paths]
+        for number, start in enumerate(range(0, len(names), shard_pictures)):
+            shards.append(_Shard(split, number, tuple(names[start : start + shard_pictures])))
+    return shards
+
+
+def _claim(output: Path, folder: Path, shards: list[_Shard], *, size: int, encoding: str) -> Path:
+    """The folder for unfinished work, new or left by a run with the same arguments."""
+    progress = output / ".progress"
+    listing = repr([(shard.stem, shard.names) for shard in shards])
+    arguments = {
+        "input": str(folder),
+        "size": size,
+        "encoding": encoding,
+        "pictures": hashlib.sha256(listing.encode()).hexdigest(),
+    }
+    record = progress / "arguments.json"
+    if record.exists():
+        previous = json.loads(record.read_text())
+        different = [key for key in arguments if arguments[key] != previous[key]]
+        if different:
+            raise ValueError(
+                f"{str(output)!r} holds an unfinished run of other {', '.join(different)}: "
+                "give its arguments, or another output."
+            )
+    elif (output / "dataset_info.json").exists():
+        raise ValueError(f"{str(output)!r} holds a prepared set already: give a new folder.")
+    elif output.exists() and any(child != progress for child in output.iterdir()):
+        raise ValueError(f"{str(output)!r} is not empty: give a new folder.")
+    else:
+        progress.mkdir(parents=True, exist_ok=True)
+        _write_json(record, arguments)
+    return progress
+
+
+def _check_disk(
+    shards: list[_Shard], folder: Path, progress: Path, *, size: int, encoding: str
+) -> None:
+    names = [name for shard in shards for name in shard.names]
+    sample = []
+    for name in names[:: max(1, len(names) // 16)]:
+        try:
+            sample.append(len(_encoded(folder / name, size, encoding)))
+        except (ValueError, OSError):
+            pass
+    if not sample:
+        return
+    need = int(1.05 * np.mean(sample) * len(names))
+    free = shutil.disk_usage(progress).free
+    if need > free:
+        raise OSError(
+            f"{len(names)} pictures need about {need / 1e9:.1f} GB, but {str(progress.parent)!r} "
+            f"has {free / 1e9:.1f} GB free."
+        )
+
+
+def _encoded(path: Path, size: int, encoding: str) -> bytes:
+    image = resize_and_crop(read_image(path), size)
+    if encoding == "jpeg":
+        return simplejpeg.encode_jpeg(image, quality=95, colorspace="RGB", colorsubsampling="444")
+    return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def _features(size: int, encoding: str) -> tfds.features.FeaturesDict:
+    image = tfds.features.Image(shape=(size, size, 3), encoding_format=encoding)
+    return tfds.features.FeaturesDict({"image": image, "filename": tfds.features.Text()})
+
+
+def _write_shard(shard: _Shard, *, folder: Path, progress: Path, size: int, encoding: str) -> None:
+    """Write one ArrayRecord file, then what is in it as JSON, whose presence says it is done."""
+    features = _features(size, encoding)
+    partial = progress / f"{shard.stem}.partial"
+    # Pictures are compressed already.
+    writer = ArrayRecordWriter(str(partial), "group_size:1,uncompressed")
+    count, skipped = 0, []
+    for name in shard.names:
+        try:
+            picture = _encoded(folder / name, size, encoding)
+        except (ValueError, OSError) as error:
+            skipped.append((name, str(error).removeprefix(f"{folder / name}: ")))
+            continue
+        example = {"image": io.BytesIO(picture), "filename": name}
+        writer.write(features.serialize_example(features.encode_example(example)))
+        count += 1
+    writer.close()
+    os.replace(partial, progress / f"{shard.stem}.array_record")
+    bytes_ = (progress / f"{shard.stem}.array_record").stat().st_size
+    result = {"count": count, "bytes": bytes_, "skipped": skipped}
+    _write_json(progress / f"{shard.stem}.json", result)
+
+
+def _finish(
+    output: Path, progress: Path, shards: list[_Shard], *, size: int, encoding: str
+) -> dict:
+    """Give the shards their final names and describe them. Done again after a kill, it goes on."""
+    results = {shard: json.loads((progress / f"{shard.stem}.json").read_text()) for shard in shards}
+    # A shard in which nothing could be read has no file.
+    filled = [shard for shard in shards if results[shard]["count"]]
+    if not filled:
+        raise ValueError(f"None of the {sum(len(s.names) for s in shards)} pictures can be read.")
+    template = tfds.core.ShardedFileTemplate(
+        data_dir=output,
+        dataset_name="pictures",
+        filetype_suffix="array_record",
+        template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+    )
+    splits = []
+    for split in dict.fromkeys(shard.split for shard in filled):
+        of_split = [shard for shard in filled if shard.split == split]
+        split_template = template.replace(split=split)
+        for index, shard in enumerate(of_split):
+            written = progress / f"{shard.stem}.array_record"
+            final = split_template.sharded_filepath(shard_index=index, num_shards=len(of_split))
+            if written.exists():
+                os.replace(written, final)
+        splits.append(
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[results[shard]["count"] for shard in of_split],
+                num_bytes=sum(results[shard]["bytes"] for shard in of_split),
+                filename_template=split_template,
+            )
+        )
+    skipped = [tuple(pair) for shard in shards for pair in results[shard]["skipped"]]
+    (output / "skipped.txt").write_text("".join(f"{name}\t{why}\n" for name, why in skipped))
+    tfds.folder_dataset.write_metadata(
+        data_dir=output,
+        features=_features(size, encoding),
+        split_infos=splits,
+        filename_template=template,
+        check_data=False,  # which would need TensorFlow
+        description=f"Pictures, {size} x {size}.",
+    )
+    return {
+        "splits": {split.name: split.num_examples for split in splits},
+        "skipped": skipped,
+        "bytes": sum(split.num_bytes for split in splits),
+    }
+
+
+def _write_json(path: Path, value: dict) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value))
+    os.replace(temporary, path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Prepare a folder of pictures for training.")
+    parser.add_argument("--input", required=True, help="folder of pictures, at any depth")
+    parser.add_argument("--output", required=True, help="new folder for the prepared set")
+    parser.add_argument("--size", type=int, required=True, help="side of the pictures in pixels")
+    parser.add_argument("--encoding", choices=ENCODINGS, default="jpeg", help="png loses nothing")
+    args = parser.parse_args()
+    try:
+        summary = prepare(args.input, args.output, size=args.size, encoding=args.encoding)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"prepare: {error}") from error
+    splits = ", ".join(f"{split} {count}" for split, count in summary["splits"].items())
+    print(f"{args.output}: {splits} pictures, {summary['bytes'] / 1e6:.1f} MB")
+    if summary["skipped"]:
+        reasons = Counter(reason for _, reason in summary["skipped"])
+        print(f"skipped {len(summary['skipped'])}, listed in {args.output}/skipped.txt:")
+        for reason, count in reasons.most_common(10):
+            print(f"  {count} x {reason}")
+    print(f"train on it with --config.data.source=tfds:{Path(args.output).resolve()}")
+
+
+if __name__ == "__main__":
+    main()
