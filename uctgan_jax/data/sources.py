@@ -186,8 +186,7 @@ def split_folder(path: str | Path) -> dict[str, list[Path]]:
     for split in reversed(hashed):
         end -= _HELD_OUT_PERCENT
         first = bisect.bisect_left(rest, end, key=lambda pair: pair[0])
-        if first == len(rest) and len(rest) > 1:
-            first -= 1
+        first = max(1, min(first, len(rest) - 1))  # at least one for it, and one for `train`
         splits[split] = sorted(file for _, file in rest[first:])
         rest = rest[:first]
     splits["train"] = sorted(file for _, file in rest)

@@ -1,0 +1,16 @@
+"""Places2 at 256 px with free-form holes: 1.8 million scenes, through TFDS (`places365_small`).
+
+The set is prepared once, with TensorFlow: docs/data.md has the commands.
+"""
+
+import ml_collections
+
+from configs import default
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = default.get_config(image_size=256)
+    config.data.source = "tfds:places365_small"
+    config.mask.kind = "free_form"
+    config.mask.hole_share = (0.1, 0.5)
+    return config

@@ -1,0 +1,66 @@
+"""Shows what training will see: `python -m uctgan_jax.data.preview --config=configs/avatars64.py`.
+
+Writes a contact sheet of the first examples of a run: picture, the picture with its hole, the mask
+(white = hole) and the instance picture, exactly as they go to the device.
+"""
+
+import numpy as np
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from uctgan_jax.data.pipeline import train_batches
+from uctgan_jax.data.sources import open_source
+from uctgan_jax.images import contact_sheet, write_image
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
+_OUTPUT = flags.DEFINE_string("output", "preview.png", "The picture to write.")
+_COUNT = flags.DEFINE_integer("count", 16, "How many examples.", lower_bound=1)
+
+
+def preview(config: ConfigDict, count: int) -> np.ndarray:
+    """A contact sheet of the first `count` examples of a training run: uint8 RGB [H, W, 3]."""
+    source = open_source(
+        config.data.source,
+        split="train",
+        image_size=config.image_size,
+        data_dir=config.data.dir,
+        avatars_examples=tuple(config.data.avatars_examples),
+        max_corrupt=config.data.max_corrupt,
+    )
+    batch = next(
+        train_batches(
+            source,
+            image_size=config.image_size,
+            batch_size=count,
+            mask_kind=config.mask.kind,
+            hole_share=tuple(config.mask.hole_share),
+            region=tuple(config.mask.region),
+            mask_convention=config.mask.convention,
+            flip=config.data.flip,
+            seed=config.seed,
+            num_threads=config.data.num_threads,
+        )
+    )
+    masked = np.where(batch["mask"] == 1, np.uint8(255), batch["image"])
+    examples = list(zip(batch["image"], masked, batch["mask"], batch["instance"], strict=True))
+    labels = ("picture", "with hole", "mask", "instance")
+    # Two examples side by side, so that sixteen fit on a screen.
+    columns = 2 if count > 1 else 1
+    rows = [sum(examples[i : i + columns], ()) for i in range(0, count, columns)]
+    return contact_sheet(rows, labels=labels * columns)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    logging.set_verbosity(logging.WARNING)
+    try:
+        write_image(_OUTPUT.value, preview(_CONFIG.value, _COUNT.value))
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"preview: {error}") from error
+    print(f"wrote {_OUTPUT.value}")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config"])
+    app.run(main)
