@@ -13,7 +13,12 @@ from uctgan_jax.train_step import LossWeights, make_train_step
 # SGD: Adam would hide a gradient that is wrong by a factor.
 OPTIMIZERS = Optimizers(generator=optax.sgd(1e-2), discriminator=optax.sgd(1e-2))
 WEIGHTS = LossWeights(
-    adversarial=1.0, reconstruction=20.0, reconstruction_hole=10.0, known=10.0, manifold=0.5, kl=0.01
+    adversarial=1.0,
+    reconstruction=20.0,
+    reconstruction_hole=10.0,
+    known=10.0,
+    manifold=0.5,
+    kl=0.01,
 )
 
 

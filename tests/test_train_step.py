@@ -14,7 +14,12 @@ from uctgan_jax.train_state import Optimizers, create_train_state
 from uctgan_jax.train_step import LossWeights, composite, jitter_colors, make_train_step, normalize
 
 WEIGHTS = LossWeights(
-    adversarial=1.0, reconstruction=20.0, reconstruction_hole=10.0, known=10.0, manifold=0.5, kl=0.01
+    adversarial=1.0,
+    reconstruction=20.0,
+    reconstruction_hole=10.0,
+    known=10.0,
+    manifold=0.5,
+    kl=0.01,
 )
 OPTIMIZERS = Optimizers(generator=optax.adam(1e-3, 0.0, 0.99), discriminator=optax.adam(1e-3))
 
@@ -39,7 +44,9 @@ def state(networks):
 
 def test_reports_every_term_and_their_weighted_sum(step, state, batch):
     _, metrics = step(state, batch)
-    terms = {field.name: float(metrics[f"loss/{field.name}"]) for field in dataclasses.fields(WEIGHTS)}
+    terms = {
+        field.name: float(metrics[f"loss/{field.name}"]) for field in dataclasses.fields(WEIGHTS)
+    }
     total = sum(getattr(WEIGHTS, name) * value for name, value in terms.items())
     np.testing.assert_allclose(metrics["loss/generator"], total, rtol=1e-5)
     assert set(metrics) == {f"loss/{name}" for name in terms} | {
@@ -124,7 +131,12 @@ def test_weight_zero_turns_a_term_off(networks, state, batch, term):
 def test_manifold_term_leaves_e1_alone(networks, state, batch):
     """Alone, it must move G and E2 and not E1, which could satisfy it by collapsing."""
     only = LossWeights(
-        adversarial=0.0, reconstruction=0.0, reconstruction_hole=0.0, known=0.0, manifold=1.0, kl=0.0
+        adversarial=0.0,
+        reconstruction=0.0,
+        reconstruction_hole=0.0,
+        known=0.0,
+        manifold=1.0,
+        kl=0.0,
     )
     moved, _ = make_step(networks, only)(state, batch)
     before, after = state.generator_params, moved.generator_params

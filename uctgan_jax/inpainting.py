@@ -127,9 +127,7 @@ class Inpainter:
         """
         return np.asarray(self._sample(self._params, images, masks, keys, num_samples))
 
-    def complete_with(
-        self, images: np.ndarray, masks: np.ndarray, codes: np.ndarray
-    ) -> np.ndarray:
+    def complete_with(self, images: np.ndarray, masks: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Completes pictures of the model's size with given codes, float32 [B, K, Z].
 
         Returns:

@@ -174,12 +174,10 @@ def make_train_step(
         loss = losses.hinge_discriminator(real_logits=real_logits, fake_logits=fake_logits)
         return loss, updates["spectral_norm"]
 
-    def step(
-        state: TrainState, batch: Mapping[str, Array]
-    ) -> tuple[TrainState, dict[str, Array]]:
-        (total, (terms, fakes)), generator_grads = jax.value_and_grad(
-            generator_loss, has_aux=True
-        )(state.generator_params, state, batch)
+    def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, dict[str, Array]]:
+        (total, (terms, fakes)), generator_grads = jax.value_and_grad(generator_loss, has_aux=True)(
+            state.generator_params, state, batch
+        )
         scalars = {f"loss/{name}": value for name, value in terms.items()}
         scalars["loss/generator"] = total
         grads = {"generator": generator_grads}

@@ -27,7 +27,9 @@ def test_spectral_norm_bounds_the_weights():
     (kernel,) = jax.tree.leaves(variables["params"])
     left, singular, _ = np.linalg.svd(np.asarray(kernel)[0, 0])
     assert singular[0] > 10
-    stretched = conv.apply(variables, jnp.asarray(left[:, 0]).reshape(1, 1, 1, 5), update_stats=False)
+    stretched = conv.apply(
+        variables, jnp.asarray(left[:, 0]).reshape(1, 1, 1, 5), update_stats=False
+    )
     np.testing.assert_allclose(np.linalg.norm(stretched), 1.0, rtol=1e-4)
 
 

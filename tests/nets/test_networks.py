@@ -56,8 +56,7 @@ def test_shapes_types_and_counts(image_size, compute_dtype):
     assert mean.shape == log_variance.shape == (2, model.code_dim)
     side = image_size // model.patch_size
     assert [c.shape for c in condition] == [
-        (2, side >> level, side >> level, width)
-        for level, width in enumerate(model.encoder_widths)
+        (2, side >> level, side >> level, width) for level, width in enumerate(model.encoder_widths)
     ]
     assert {c.dtype for c in condition} == {jnp.dtype(compute_dtype)}
     assert output.shape == image.shape
@@ -76,9 +75,7 @@ def test_512_px_runs():
     networks = build_networks(image_size=512, **default.MODELS[256])
     params = jax.eval_shape(networks.init_generator, jax.random.key(0))
     image, mask = networks._example()
-    condition = jax.eval_shape(
-        networks.encoder.apply, {"params": params["encoder"]}, image, mask
-    )
+    condition = jax.eval_shape(networks.encoder.apply, {"params": params["encoder"]}, image, mask)
     code = jnp.zeros((1, networks.code_dim))
     output = jax.eval_shape(
         networks.generator.apply, {"params": params["generator"]}, code, condition, mask

@@ -24,16 +24,12 @@ def space_to_depth(x: Array, patch_size: int) -> Array:
     Every network works on patches, so that its widest maps stay small: this is what makes the
     models cheap at a given picture size.
     """
-    return einops.rearrange(
-        x, "b (h p) (w q) c -> b h w (p q c)", p=patch_size, q=patch_size
-    )
+    return einops.rearrange(x, "b (h p) (w q) c -> b h w (p q c)", p=patch_size, q=patch_size)
 
 
 def depth_to_space(x: Array, patch_size: int) -> Array:
     """Unfolds channels into pixels: [B, h, w, p*p*C] -> [B, h*p, w*p, C]."""
-    return einops.rearrange(
-        x, "b h w (p q c) -> b (h p) (w q) c", p=patch_size, q=patch_size
-    )
+    return einops.rearrange(x, "b h w (p q c) -> b (h p) (w q) c", p=patch_size, q=patch_size)
 
 
 def downsample(x: Array) -> Array:

@@ -32,9 +32,7 @@ class SpectralConv(nn.Module):
         conv = blocks.conv(
             self.features, self.kernel_size, dtype=self.dtype, use_bias=self.use_bias
         )
-        return nn.SpectralNorm(conv, collection_name="spectral_norm")(
-            x, update_stats=update_stats
-        )
+        return nn.SpectralNorm(conv, collection_name="spectral_norm")(x, update_stats=update_stats)
 
 
 class DiscriminatorBlock(nn.Module):

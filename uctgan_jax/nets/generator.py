@@ -80,9 +80,7 @@ class Generator(nn.Module):
                     x, features, known
                 )
         x = nn.silu(blocks.Modulation(dtype=self.dtype)(blocks.group_norm(self.dtype)(x), style))
-        x = blocks.conv(
-            3 * self.patch_size**2, dtype=self.dtype, kernel_init=_equal_pixels_init
-        )(x)
+        x = blocks.conv(3 * self.patch_size**2, dtype=self.dtype, kernel_init=_equal_pixels_init)(x)
         return jnp.tanh(blocks.depth_to_space(x, self.patch_size).astype(jnp.float32))
 
 
