@@ -36,7 +36,7 @@ _SHOWN_SAMPLES = 8  # completions a row of the contact sheet
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of what we asked for
     compilation_cache.enable()
     try:
         run()
