@@ -221,16 +221,24 @@ def _strokes(rng: np.random.Generator, height: int, width: int, count: int) -> n
         for _ in range(rng.integers(2, 7)):
             angle += rng.normal(0, 0.9)
             length = side * rng.uniform(0.1, 0.35)
-            to_y = float(np.clip(y + length * math.sin(angle), 0, height - 1))
-            to_x = float(np.clip(x + length * math.cos(angle), 0, width - 1))
-            before = hole.copy()
+            to_y = min(max(y + length * math.sin(angle), 0.0), height - 1.0)
+            to_x = min(max(x + length * math.cos(angle), 0.0), width - 1.0)
+            # All that the segment can touch: the rest of the picture need not be looked at.
+            rows = slice(max(0, int(min(y, to_y)) - thickness), int(max(y, to_y)) + thickness + 1)
+            columns = slice(
+                max(0, int(min(x, to_x)) - thickness), int(max(x, to_x)) + thickness + 1
+            )
+            touched = hole[rows, columns]
+            before = touched.copy()
             cv2.line(hole, (int(x), int(y)), (int(to_x), int(to_y)), 1, thickness)
-            covered = int(np.count_nonzero(hole))
+            covered += np.count_nonzero(touched) - np.count_nonzero(before)
             if covered >= count:
-                rows, columns = np.nonzero(hole > before)
-                distance = (rows - y) ** 2 + (columns - x) ** 2
-                surplus = np.argsort(distance, kind="stable")[len(rows) - (covered - count) :]
-                hole[rows[surplus], columns[surplus]] = 0
+                surplus = covered - count
+                if surplus:
+                    new_y, new_x = np.nonzero(touched > before)
+                    distance = (new_y + rows.start - y) ** 2 + (new_x + columns.start - x) ** 2
+                    last = np.argpartition(distance, len(distance) - surplus)[-surplus:]
+                    touched[new_y[last], new_x[last]] = 0
                 break
             y, x = to_y, to_x
     return hole

@@ -13,6 +13,7 @@ example's position, so batches do not depend on threads, processes or where a ru
 
 from collections.abc import Callable, Iterator
 
+import cv2
 import grain
 import numpy as np
 
@@ -166,7 +167,7 @@ def _mask_drawer(
 
 
 def _flip(image: np.ndarray, flipped: bool) -> np.ndarray:
-    return np.ascontiguousarray(image[:, ::-1]) if flipped else image
+    return cv2.flip(image, 1).reshape(image.shape) if flipped else image  # faster than [:, ::-1]
 
 
 def _read_options(num_threads: int, batch_size: int) -> grain.ReadOptions:

@@ -111,7 +111,8 @@ class _TolerantSource:
         self._lock = threading.Lock()  # pictures are read in several threads
 
     def __getitem__(self, i: int) -> np.ndarray:
-        for j in (*range(i, len(self)), *range(i)):
+        for step in range(len(self)):
+            j = (i + step) % len(self)
             if j in self._corrupt and len(self._corrupt) <= self._max_corrupt:
                 continue
             try:
