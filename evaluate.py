@@ -84,6 +84,7 @@ def _completion(inpainter: Inpainter, config: ml_collections.ConfigDict):
         image_size=config.image_size,
         data_dir=config.data.dir,
         avatars_examples=tuple(config.data.avatars_examples),
+        max_corrupt=config.data.max_corrupt,
     )
     mask = config.mask
     num_examples = min(config.eval.num_examples, len(source))
@@ -94,6 +95,7 @@ def _completion(inpainter: Inpainter, config: ml_collections.ConfigDict):
         mask_kind=mask.kind,
         hole_share=tuple(mask.hole_share),
         region=tuple(mask.region),
+        mask_convention=mask.convention,
         seed=config.eval.seed,
         num_examples=num_examples,
     )
