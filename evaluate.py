@@ -5,12 +5,16 @@
 
 Protocols (docs/evaluation.md defines every figure):
   completion  completions of a split's pictures against the truth, and against each other
+  paper       the same, and figures over sets: FID, IS, MIS, P-IDS, U-IDS, precision, recall ...
+              with --inception_weights=pt_inception-2015-12-05-6726825d.pth; without that file,
+              proxies of them from VGG16
   posterior   completions of portraits with hidden faces against the exact posterior; next to the
               model stand the oracle and two baselines
 
 Without --config the configuration that the model was trained with is used.
 """
 
+import hashlib
 from pathlib import Path
 
 import ml_collections
@@ -20,15 +24,29 @@ from ml_collections import config_flags
 from uctgan_jax import compilation_cache, posterior_benchmark
 from uctgan_jax.data.pipeline import eval_batches
 from uctgan_jax.data.sources import open_source
-from uctgan_jax.evaluation import environment, evaluate, format_report, write_report
+from uctgan_jax.evaluation import (
+    Extractor,
+    environment,
+    evaluate,
+    format_report,
+    write_report,
+)
 from uctgan_jax.images import completion_sheet, write_image
 from uctgan_jax.inpainting import Inpainter
+from uctgan_jax.metrics.diversity import enlarge
+from uctgan_jax.metrics.inception import inception, load_inception
+from uctgan_jax.metrics.lpips import vgg16_features
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration of data and evaluation.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run to evaluate.")
 _OUTPUT = flags.DEFINE_string("output", "report.json", "The report to write.")
 _SPLIT = flags.DEFINE_enum("split", "test", ["test", "validation", "train"], "Split to measure on.")
-_PROTOCOL = flags.DEFINE_enum("protocol", "completion", ["completion", "posterior"], "What to do.")
+_PROTOCOL = flags.DEFINE_enum(
+    "protocol", "completion", ["completion", "paper", "posterior"], "What to measure."
+)
+_INCEPTION = flags.DEFINE_string(
+    "inception_weights", None, "FID's weights file of 2015, for --protocol=paper."
+)
 
 _SHOWN_SAMPLES = 8  # completions a row of the contact sheet
 
@@ -58,8 +76,8 @@ def run() -> None:
             f"image_size ({config.image_size}) in --config must be that of the model in "
             f"{_WORKDIR.value} ({inpainter.image_size})."
         )
-    protocol = {"completion": _completion, "posterior": _posterior}[_PROTOCOL.value]
-    figures, table, sheet = protocol(inpainter, config)
+    measure = _posterior if _PROTOCOL.value == "posterior" else _completion
+    figures, table, sheet = measure(inpainter, config)
     report = {
         "protocol": _PROTOCOL.value,
         **figures,
@@ -78,6 +96,7 @@ def run() -> None:
 
 
 def _completion(inpainter: Inpainter, config: ml_collections.ConfigDict):
+    extractor, features = _extractor() if _PROTOCOL.value == "paper" else (None, None)
     source = open_source(
         config.data.source,
         split=_SPLIT.value,
@@ -88,6 +107,8 @@ def _completion(inpainter: Inpainter, config: ml_collections.ConfigDict):
     )
     mask = config.mask
     num_examples = min(config.eval.num_examples, len(source))
+    num_samples = config.eval.num_samples
+    num_pairs = min(config.eval.get("num_pairs", 50), num_samples * (num_samples - 1) // 2)
     batches = eval_batches(
         source,
         image_size=config.image_size,
@@ -103,12 +124,15 @@ def _completion(inpainter: Inpainter, config: ml_collections.ConfigDict):
         inpainter,
         batches,
         num_examples=num_examples,
-        num_samples=config.eval.num_samples,
-        num_pairs=config.eval.get("num_pairs"),
+        num_samples=num_samples,
+        num_pairs=num_pairs or None,
         same_hole=mask.kind == "window"
         or (mask.kind == "center" and len(set(mask.hole_share)) == 1),
         seed=config.eval.seed,
+        extractor=extractor,
     )
+    if features is not None:
+        figures["features"] = features
     table = format_report(figures)
     shown["completions"] = shown["completions"][:, :_SHOWN_SAMPLES]
     figures["data"] = {
@@ -118,6 +142,24 @@ def _completion(inpainter: Inpainter, config: ml_collections.ConfigDict):
     }
     figures["mask"] = mask.to_dict()
     return figures, table, completion_sheet(**shown)
+
+
+def _extractor() -> tuple[Extractor, dict[str, str]]:
+    """The network for the figures over sets, and how the report names it."""
+    if _INCEPTION.value is None:
+        print(
+            "No --inception_weights: FD-vgg16 and other proxies are reported, not FID. The weights "
+            "file is pt_inception-2015-12-05-6726825d.pth, as pytorch-fid downloads it."
+        )
+        named = {"network": "VGG16, relu5_3 averaged", "frechet_distance": "FD-vgg16, not FID"}
+        return lambda images: (vgg16_features(enlarge(images)), None), named
+    params = load_inception(_INCEPTION.value)
+    named = {
+        "network": "InceptionV3 of 2015, as pytorch-fid",
+        "frechet_distance": "FID of composites, bilinear to 299 x 299, 2x - 1",
+        "weights": hashlib.sha256(Path(_INCEPTION.value).read_bytes()).hexdigest(),
+    }
+    return lambda images: inception(params, images), named
 
 
 def _posterior(inpainter: Inpainter, config: ml_collections.ConfigDict):

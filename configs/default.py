@@ -104,7 +104,8 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
 
     config.eval = ml_collections.ConfigDict()
     config.eval.num_examples = 1_000
-    config.eval.num_samples = 10  # completions of each picture
+    config.eval.num_samples = 11  # completions of each picture
+    config.eval.num_pairs = 50  # of those, for the diversity; all if there are fewer
     config.eval.batch_size = 16
     config.eval.seed = 0
     return config

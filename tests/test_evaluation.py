@@ -108,6 +108,43 @@ def test_the_variant_follows_mask_and_size():
     assert "enlarged" not in evaluation.variants(True, np.ones((64, 64, 1)))["lpips_out"]
 
 
+def test_bins_of_the_hole_share_hold_the_same_figures(report):
+    assert report["by_hole_share"] == {"20-30 %": {"num_examples": 5, **report["figures"]}}
+    records = [{"hole_share": share} for share in (0.0999, 0.1, 0.3, 1.0)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "summarise", lambda part: {"n": len(part)})
+        bins = evaluation.by_hole_share(records)
+    assert list(bins) == ["0-10 %", "10-20 %", "30-40 %", "90-100 %"]
+
+
+def test_sets_are_the_first_completions_against_the_truth():
+    """The extractor sees truth and first completion; what it gives goes to the set figures."""
+    seen = []
+
+    def extractor(images):
+        assert images.shape == (2, SIZE, SIZE, 3) and images.dtype == np.float32
+        seen.append(images)
+        flat = images[:, 8:24:3, 8:24:3].reshape(2, -1)
+        return flat[:, :12], flat[:, :5]
+
+    report = evaluate(num_examples=8, extractor=extractor)
+    assert len(seen) == 8
+    truth, drawn = (np.stack([pair[i, 8:24:3, 8:24:3].ravel() for pair in seen]) for i in (0, 1))
+    expected = evaluation.compare_sets(drawn[:, :12], truth[:, :12], drawn[:, :5])
+    assert report["sets"] == expected
+    assert 0 < expected["modified_inception_score"] <= 1 <= expected["inception_score"]
+    assert "inception_score" not in evaluation.compare_sets(drawn[:, :12], truth[:, :12])
+    json.dumps(report, allow_nan=False)
+
+
+def test_equal_sets_cannot_be_told_apart():
+    features = np.random.default_rng(0).normal(size=(12, 4))
+    figures = evaluation.compare_sets(features, features)
+    assert abs(figures["frechet_distance"]) < 1e-9
+    assert figures["precision"] == figures["recall"] == figures["coverage"] == 1
+    assert figures["u_ids"] == pytest.approx(0.5)
+
+
 def test_altered_known_pixels_are_reported():
     class Careless(FakeInpainter):
         def sample(self, *arguments):

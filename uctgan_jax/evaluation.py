@@ -12,7 +12,7 @@ import platform
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import jax
@@ -20,7 +20,11 @@ import numpy as np
 from tqdm import tqdm
 
 from uctgan_jax.metrics import diversity, pixel
+from uctgan_jax.metrics.frechet import frechet_distance
+from uctgan_jax.metrics.inception_score import inception_score, modified_inception_score
 from uctgan_jax.metrics.lpips import MIN_SIZE, lpips_pairs
+from uctgan_jax.metrics.manifold import manifold_figures
+from uctgan_jax.metrics.separability import inception_discriminative_scores
 
 # Figures against the truth, and which completion of K counts as the best by each.
 BEST = {
@@ -32,6 +36,11 @@ BEST = {
     "hole_psnr": np.max,
 }
 DIVERSITY = ("lpips_out", "lpips_hole", "l1_hole")
+NUM_NEIGHBOURS = 5  # of precision, recall, density and coverage
+NUM_SPLITS = 10  # of IS
+
+# From pictures, float32 [B, H, W, 3] in [-1, 1], to features [B, D] and, of a classifier, logits.
+Extractor = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
 
 
 def evaluate(
@@ -43,6 +52,7 @@ def evaluate(
     same_hole: bool,
     seed: int = 0,
     num_pairs: int | None = None,
+    extractor: Extractor | None = None,
     num_shown: int = 8,
 ) -> tuple[dict, dict[str, np.ndarray]]:
     """Measures `num_samples` completions of every picture; the figures depend on no batch size.
@@ -61,13 +71,15 @@ def evaluate(
             I_out(m), see `diversity.crop_to_hole`.
         seed: of the completions, and of the choice of pairs.
         num_pairs: pairs of completions of each picture for the diversity; all by default.
+        extractor: features for the figures over sets; without it there are none.
         num_shown: how many pictures to give back for looking at.
 
     Returns:
-        The report, a dict that JSON can hold: `figures` (see `summarise`), `variants` (what exactly
-        each figure is), `num_examples`, `num_samples`, `num_pairs`, `seed`; and the first
-        `num_shown` pictures: `images`, `masks` and `completions`, as `images.completion_sheet`
-        takes them.
+        The report, a dict that JSON can hold: `figures` (see `summarise`), `by_hole_share` (the
+        same for pictures with holes of 0-10 %, 10-20 % ... of the area), `sets` with an extractor
+        (see `compare_sets`), `variants` (what exactly each figure is), `num_examples`,
+        `num_samples`, `num_pairs`, `seed`; and the first `num_shown` pictures: `images`, `masks`
+        and `completions`, as `images.completion_sheet` takes them.
 
     Raises:
         ValueError: fewer than 1 sample, a figure that is not a number, no pictures.
@@ -77,7 +89,7 @@ def evaluate(
     if num_pairs is not None:
         diversity.select_pairs(num_samples, num_pairs)  # refuses before the long work
 
-    records, shown, batch_size = [], [], None
+    records, shown, features, batch_size = [], [], [], None
     with tqdm(total=num_examples, desc="evaluate", unit="picture") as progress:
         for batch in batches:
             images, masks, index = batch["image"], batch["mask"], batch["index"]
@@ -103,6 +115,9 @@ def evaluate(
                         crop_size=crop_size(same_hole, *images.shape[1:3]),
                     )
                 )
+                if extractor is not None:
+                    pair = np.stack([images[row], completions[row, 0]])
+                    features.append(extractor(to_float(pair)))
                 if len(shown) < num_shown:
                     shown.append((images[row], masks[row], completions[row]))
                 progress.update()
@@ -110,12 +125,18 @@ def evaluate(
         raise ValueError("There were no pictures to evaluate.")
     report = {
         "figures": summarise(records),
+        "by_hole_share": by_hole_share(records),
         "variants": variants(same_hole, masks[0]),
         "num_examples": len(records),
         "num_samples": num_samples,
         "num_pairs": 0 if num_samples == 1 else len(pairs),
         "seed": seed,
     }
+    if extractor is not None:
+        vectors = np.stack([np.asarray(vector) for vector, _ in features], axis=1)
+        logits = [logits for _, logits in features]
+        logits = None if logits[0] is None else np.stack([np.asarray(x)[1] for x in logits])
+        report["sets"] = compare_sets(vectors[1], vectors[0], logits)
     stacks = (np.stack(arrays) for arrays in zip(*shown, strict=True))
     return report, dict(zip(("images", "masks", "completions"), stacks, strict=False))
 
@@ -202,6 +223,54 @@ def summarise(records: list[dict]) -> dict:
     figures["equal_to_truth"] = equal_to_truth
     figures["known_pixels_identical"] = all(r["known_pixels_identical"] for r in records)
     figures["hole_share"] = _mean("hole_share", [r["hole_share"] for r in records])
+    return figures
+
+
+def by_hole_share(records: list[dict]) -> dict[str, dict]:
+    """`summarise` for pictures whose hole covers 0-10 %, 10-20 % ... of the area, with their count.
+
+    Bins without pictures are left out; a share on a border belongs to the bin above it.
+    """
+    bins: dict[int, list[dict]] = {}
+    for record in records:
+        # Shares are whole pixels over whole pixels; the margin undoes the division's rounding.
+        bins.setdefault(min(int(record["hole_share"] * 10 + 1e-9), 9), []).append(record)
+    return {
+        f"{10 * tenth}-{10 * (tenth + 1)} %": {"num_examples": len(part), **summarise(part)}
+        for tenth, part in sorted(bins.items())
+    }
+
+
+def compare_sets(
+    features: np.ndarray, references: np.ndarray, logits: np.ndarray | None = None
+) -> dict[str, float]:
+    """Figures over sets: one completion of every picture (the first of K) against the truth.
+
+    Args:
+        features: [N, D], of completions.
+        references: [N, D], of the truth, row by row the same pictures.
+        logits: [N, classes], of completions, or None where the network is no classifier.
+
+    Returns:
+        `frechet_distance`, `precision`, `recall`, `density`, `coverage`, `u_ids`, `p_ids`, and with
+        logits `inception_score`, `inception_score_std` and `modified_inception_score`. Only with
+        FID's Inception are these FID, P-IDS and so on; with other features they are proxies.
+
+    Raises:
+        ValueError: too few pictures for the k-th neighbour.
+    """
+    figures = {
+        "frechet_distance": frechet_distance(features, references),
+        **manifold_figures(features, references, k=NUM_NEIGHBOURS),
+        **inception_discriminative_scores(features, references),
+    }
+    if logits is not None:
+        exponents = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
+        probabilities = exponents / exponents.sum(axis=1, keepdims=True)
+        splits = min(NUM_SPLITS, len(probabilities))
+        mean, deviation = inception_score(probabilities, num_splits=splits)
+        figures["inception_score"], figures["inception_score_std"] = mean, deviation
+        figures["modified_inception_score"] = modified_inception_score(probabilities)
     return figures
 
 
@@ -339,6 +408,10 @@ def format_report(report: dict) -> str:
     lines += ["", f"{'diversity':<20}{'mean over pairs':>18}"]
     for name in DIVERSITY:
         lines.append(f"{_LABELS[name]:<20}{_cell(name, figures['diversity'][name]):>18}")
+    if "sets" in report:
+        network = report["features"]["network"]
+        lines += ["", f"first completions against the truth, features of {network}"]
+        lines += [f"{name:<28}{value:>12.4f}" for name, value in report["sets"].items()]
     identical = "identical" if figures["known_pixels_identical"] else "ALTERED"
     lines += ["", f"known pixels: {identical}; hole share {figures['hole_share']:.1%}"]
     return "\n".join(lines)
