@@ -215,8 +215,12 @@ def test_errors(tmp_path):
         opened(f"folder:{tmp_path}/nowhere")
     with pytest.raises(ValueError, match="No pictures for split 'train'"):
         opened(f"folder:{tmp_path}")
-    with pytest.raises(FileNotFoundError, match="tfds build celeb_a_hq/256 --data_dir"):
+    with pytest.raises(
+        FileNotFoundError, match="tfds build celeb_a_hq/256 --data_dir.*--manual_dir"
+    ):
         opened("tfds:celeb_a_hq/256")
+    with pytest.raises(FileNotFoundError, match="file_format=array_record.$"):
+        opened("tfds:places365_small")
     with pytest.raises(ValueError, match=r"side \(48\)"):
         open_source("avatars", split="train", image_size=48, data_dir=tmp_path)
     assert not (tmp_path / "avatars").exists()

@@ -26,6 +26,11 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 _HELD_OUT_PERCENT = 5.0  # of a folder's pictures, for validation and for test each
 _SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
+# Files of TFDS sets that have to be downloaded by hand.
+_BY_HAND = {
+    "celeb_a_hq": "dataNxN.tar (N the side of the pictures)",
+    "imagenet2012": "ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar",
+}
 # Where a TFDS set lacks a split: a part of another, which keeps the splits disjoint when it can.
 _TFDS_FALLBACK = {
     ("train",): {
@@ -281,7 +286,12 @@ def _prepared_tfds(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
     configs = sorted(child.parents[1].name for child in folder.glob("*/*/dataset_info.json"))
     if configs:
         raise ValueError(f"tfds:{name} has several configs: name one of {', '.join(configs)}.")
-    raise FileNotFoundError(
-        f"tfds:{name} is not prepared in {data_dir}. Prepare it once, with TensorFlow installed: "
+    message = (
+        f"tfds:{name} is not prepared in {data_dir}. Prepare it once, where TensorFlow is "
+        "installed (pip install tensorflow tensorflow-datasets): "
         f"tfds build {name} --data_dir={data_dir} --file_format=array_record"
     )
+    by_hand = _BY_HAND.get(path.partition("/")[0])
+    if by_hand:
+        message += f" --manual_dir=FOLDER, with {by_hand} downloaded by hand into FOLDER"
+    raise FileNotFoundError(f"{message}.")
