@@ -7,58 +7,71 @@ the mask is the hole; a soft mask is cut at half; a mask with transparency is re
 With `--instance=R.png` (once or more often) each completion follows one of the given pictures.
 """
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import logging
 
 from uctgan_jax import compilation_cache, images
 from uctgan_jax.inpainting import Inpainter
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Workdir of a run, or its checkpoints.")
-_IMAGE = flags.DEFINE_string("image", None, "The picture, of any size and format.")
-_MASK = flags.DEFINE_string("mask", None, "Its mask, of the same size.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for the completions.")
-_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 8, "How many completions.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "The same seed gives the same completions.", lower_bound=0)
-_INSTANCE = flags.DEFINE_multi_string("instance", [], "A picture to follow, instead of a draw.")
-_MASK_CONVENTION = flags.DEFINE_enum(
-    "mask_convention", "white_is_hole", images.MASK_CONVENTIONS, "What the mask's white means."
-)
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", required=True, help="workdir of a run, or its checkpoints")
+    parser.add_argument("--image", required=True, help="the picture, of any size and format")
+    parser.add_argument("--mask", required=True, help="its mask, of the same size")
+    parser.add_argument("--output", required=True, type=Path, help="folder for the completions")
+    parser.add_argument("--num_samples", type=int, default=8, help="how many completions")
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same completions")
+    parser.add_argument(
+        "--instance", action="append", default=[], help="a picture to follow, instead of a draw"
+    )
+    parser.add_argument(
+        "--mask_convention",
+        choices=images.MASK_CONVENTIONS,
+        default="white_is_hole",
+        help="what the mask's white means",
+    )
+    return parser.parse_args(argv)
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line; bad input ends it with one line that says what is wrong."""
+    arguments = parse_arguments(argv)
     logging.set_verbosity(logging.WARNING)
     compilation_cache.enable()
     try:
-        run()
+        run(arguments)
     except (ValueError, OSError) as error:
         raise SystemExit(f"inpaint.py: {error}") from error
 
 
-def run() -> None:
-    image = images.read_image(_IMAGE.value)
-    mask = images.read_mask(_MASK.value, convention=_MASK_CONVENTION.value, size=image.shape[:2])
-    instances = [images.read_image(path) for path in _INSTANCE.value]
-    output = Path(_OUTPUT.value)
-    output.mkdir(parents=True, exist_ok=True)
+def run(arguments: argparse.Namespace) -> None:
+    image = images.read_image(arguments.image)
+    mask = images.read_mask(
+        arguments.mask, convention=arguments.mask_convention, size=image.shape[:2]
+    )
+    instances = [images.read_image(path) for path in arguments.instance]
+    arguments.output.mkdir(parents=True, exist_ok=True)
 
-    inpainter = Inpainter.load(_CHECKPOINT.value)
+    inpainter = Inpainter.load(arguments.checkpoint)
     completions = inpainter.complete(
         image,
         mask,
-        num_samples=_NUM_SAMPLES.value,
-        seed=_SEED.value,
+        num_samples=arguments.num_samples,
+        seed=arguments.seed,
         instances=instances or None,
     )
     for number, completion in enumerate(completions):
-        images.write_image(output / f"{number:03d}.png", completion)
+        images.write_image(arguments.output / f"{number:03d}.png", completion)
     grid = images.completion_sheet(image[None], mask[None], completions[None], truth=False)
-    images.write_image(output / "grid.png", grid)
-    print(f"{len(completions)} completions of {_IMAGE.value} are in {output}")
+    images.write_image(arguments.output / "grid.png", grid)
+    print(f"{len(completions)} completions of {arguments.image} are in {arguments.output}")
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["checkpoint", "image", "mask", "output"])
-    app.run(main)
+    main()
