@@ -66,6 +66,11 @@ def test_read_image_reads_16_bit_grey_and_colour():
         assert image[0, 0, 0] == 255
 
 
+def test_a_dark_16_bit_picture_stays_dark():
+    dark = np.full((4, 4), 200, np.uint16)
+    assert (read_image(cv2.imencode(".png", dark)[1].tobytes()) == 0).all()
+
+
 def test_read_image_reads_cmyk():
     cmyk = Image.new("CMYK", (32, 32), (0, 255, 255, 0))  # magenta and yellow ink: red
     image = read_image(encode(cmyk, "JPEG", quality=95))

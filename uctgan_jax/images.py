@@ -258,7 +258,8 @@ def _to_8_bit(picture: Image.Image) -> Image.Image:
         raise ValueError("Floating-point pictures have no fixed range: save as 8 or 16 bits.")
     if picture.mode.startswith("I"):
         values = np.asarray(picture).astype(np.int64)
-        values = values // 257 if values.max() > 255 else values
+        if picture.mode != "I" or values.max() > 255:  # "I" has 32 bits, and any range
+            values = values // 257
         return Image.fromarray(values.clip(0, 255).astype(np.uint8))
     return picture
 

@@ -106,11 +106,12 @@ def open_source(
 
 
 class _TolerantSource:
-    """A source that steps over damaged pictures: a subclass says how to read one and its name."""
+    """A source that steps over damaged pictures: a subclass says how to read one."""
+
+    keys: Sequence[str] | None = None
 
     def __init__(self, name: str, max_corrupt: int):
         self.name = name
-        self.keys = None
         self._max_corrupt = max_corrupt
         self._corrupt: set[int] = set()
         self._lock = threading.Lock()  # pictures are read in several threads
@@ -153,8 +154,11 @@ class FolderSource(_TolerantSource):
                 f"No pictures for split {split!r} in {str(path)!r} (found: {counts}; "
                 f"known endings: {' '.join(SUFFIXES)})."
             )
-        folder = Path(path).expanduser()
-        self.keys = [path.relative_to(folder).with_suffix("").as_posix() for path in self.paths]
+        self._folder = Path(path).expanduser()
+
+    @property
+    def keys(self) -> list[str]:
+        return [path.relative_to(self._folder).with_suffix("").as_posix() for path in self.paths]
 
     def __len__(self) -> int:
         return len(self.paths)
