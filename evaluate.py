@@ -153,11 +153,12 @@ def _extractor() -> tuple[Extractor, dict[str, str]]:
         )
         named = {"network": "VGG16, relu5_3 averaged", "frechet_distance": "FD-vgg16, not FID"}
         return lambda images: (vgg16_features(enlarge(images)), None), named
-    params = load_inception(_INCEPTION.value)
+    path = Path(_INCEPTION.value).expanduser()
+    params = load_inception(path)
     named = {
         "network": "InceptionV3 of 2015, as pytorch-fid",
         "frechet_distance": "FID of composites, bilinear to 299 x 299, 2x - 1",
-        "weights": hashlib.sha256(Path(_INCEPTION.value).read_bytes()).hexdigest(),
+        "weights": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     return lambda images: inception(params, images), named
 
