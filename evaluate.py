@@ -1,4 +1,4 @@
-"""Measures a trained model and writes a report, a table and a contact sheet.
+"""Measures a trained model; writes a report as JSON, Markdown and HTML, and a contact sheet.
 
     python evaluate.py --workdir=DIR --output=report.json
     python evaluate.py --workdir=DIR --output=posterior.json --protocol=posterior
@@ -36,6 +36,7 @@ from uctgan_jax.inpainting import Inpainter
 from uctgan_jax.metrics.diversity import enlarge
 from uctgan_jax.metrics.inception import inception, load_inception
 from uctgan_jax.metrics.lpips import vgg16_features
+from uctgan_jax.report import to_html, to_markdown
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration of data and evaluation.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run to evaluate.")
@@ -91,8 +92,10 @@ def run() -> None:
     write_report(output, report)
     sheet_path = output.with_name("contact_sheet.png")
     write_image(sheet_path, sheet)
+    output.with_suffix(".md").write_text(to_markdown(report, sheet_path.name))
+    output.with_suffix(".html").write_text(to_html(report, sheet))
     print(table)
-    print(f"\nmodel at step {inpainter.step}; wrote {output} and {sheet_path}")
+    print(f"\nmodel at step {inpainter.step}; wrote {output}, .md and .html, and {sheet_path}")
 
 
 def _completion(inpainter: Inpainter, config: ml_collections.ConfigDict):
