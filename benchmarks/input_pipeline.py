@@ -32,7 +32,7 @@ ROUNDS = 5
 
 
 def write_jpegs(folder: Path, *, side: int, count: int) -> None:
-    """Scenes with edges, gradients and grain: 2.0 to 2.6 bits a pixel."""
+    """Scenes with edges, gradients and grain: about 2 bits a pixel."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(side)
     for i in range(count):
