@@ -1,6 +1,6 @@
 """How fast pictures become batches, beside bare decoding and resizing: JSON on stdout.
 
-    python benchmarks/input_pipeline.py [--seconds=3]
+    python -m benchmarks.input_pipeline [--seconds=3] [--num_threads=2]
 
 Three sources: 64 px PNG in ArrayRecord (avatars), 256 px JPEG and 1024 px JPEG in folders (read at
 256 px; synthetic scenes of smooth shapes and grain, JPEG quality 90). An example holds two pictures
