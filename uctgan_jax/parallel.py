@@ -19,6 +19,31 @@ MODES = ("shard_map", "jit", "pmap")
 _AXIS = "data"
 
 
+def initialize_processes(
+    coordinator_address: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+) -> None:
+    """Joins this process to the others of a run, before JAX sees its first device.
+
+    Args:
+        coordinator_address: `HOST:PORT` of the first process; None to read it from the
+            environment, as TPU pods and SLURM set it.
+        num_processes: how many there are; None likewise.
+        process_id: which of them this is, from 0; None likewise.
+
+    Raises:
+        ValueError: if only some of the three are given.
+    """
+    given = (coordinator_address, num_processes, process_id)
+    if any(v is None for v in given) and any(v is not None for v in given):
+        raise ValueError(
+            f"coordinator_address ({coordinator_address}), num_processes ({num_processes}) and"
+            f" process_id ({process_id}) must be given together, or none of them"
+        )
+    jax.distributed.initialize(coordinator_address, num_processes, process_id)
+
+
 class DataParallel:
     """Data parallelism in one of three ways, all of which give the same numbers.
 
@@ -93,7 +118,7 @@ class DataParallel:
     def fetch(self, tree: PyTree) -> PyTree:
         """One copy of a replicated tree (a state or metrics), as numpy arrays."""
         if self.mode == "pmap":
-            tree = jax.tree.map(lambda x: x[0], tree)
+            return jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], tree)
         return jax.device_get(tree)
 
     def shard(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,12 +19,12 @@ import ml_collections
 import numpy as np
 import optax
 import tensorboardX
-from absl import logging
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from uctgan_jax import images as host_images
 from uctgan_jax.checkpoints import Checkpoints
-from uctgan_jax.data import masks, pipeline, sources
+from uctgan_jax.data import pipeline, sources
 from uctgan_jax.inpainting import complete_codes, sample_prior
 from uctgan_jax.nets import Networks, build_networks
 from uctgan_jax.parallel import DataParallel
@@ -121,19 +122,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         image_size=config.image_size, compute_dtype=config.compute_dtype, **config.model
     )
     weights = LossWeights(**config.loss)
-    mask_options = dict(
-        mask_kind=config.mask.kind,
-        hole_share=tuple(config.mask.hole_share),
-        region=tuple(config.mask.region),
-    )
-    masks.check_mask_options(
-        kind=config.mask.kind,
-        image_size=config.image_size,
-        hole_share=mask_options["hole_share"],
-        region=mask_options["region"],
-    )
+    optimizers = make_optimizers(**config.optimizer)
     _check_workdir(workdir, config)
-    source, sample_source = (
+    source, held_out = (
         sources.open_source(
             config.data.source,
             split=split,
@@ -144,21 +135,29 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         )
         for split in ("train", "validation")
     )
-    optimizers = make_optimizers(**config.optimizer)
-    _write_text(workdir / "config.json", json.dumps(config_dict(config), indent=2) + "\n")
-
-    def create() -> TrainState:
-        return create_train_state(jax.random.key(config.seed), networks, optimizers)
+    example_options = dict(
+        image_size=config.image_size,
+        mask_kind=config.mask.kind,
+        hole_share=tuple(config.mask.hole_share),
+        region=tuple(config.mask.region),
+        mask_convention=config.mask.convention,
+        seed=config.seed,
+    )
+    (sample_batch,) = pipeline.eval_batches(
+        held_out,
+        batch_size=_NUM_SAMPLE_PICTURES,
+        num_examples=_NUM_SAMPLE_PICTURES,
+        **example_options,
+    )
+    if jax.process_index() == 0:
+        _write_text(workdir / "config.json", json.dumps(config_dict(config), indent=2) + "\n")
 
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        state = checkpoints.restore_latest(jax.eval_shape(create))
-        if state is None:
-            print(f"starting from step 0 in {workdir}", flush=True)
-            state = jax.jit(create)()
-            _write_text(workdir / "parameters.txt", _parameter_table(state))
-        else:
-            print(f"resuming from step {int(state.step)} in {workdir}", flush=True)
+        state = _restore_or_create(checkpoints, config.seed, networks, optimizers)
         first_step = int(state.step)
+        _say(f"{'resuming' if first_step else 'starting'} from step {first_step} in {workdir}")
+        if jax.process_index() == 0:
+            _write_text(workdir / "parameters.txt", _parameter_table(state))
         step_fn = parallel.compile(
             make_train_step(
                 networks=networks,
@@ -170,51 +169,30 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                 axis_name=parallel.axis_name,
             )
         )
-        mask_options = dict(
-            mask_kind=config.mask.kind,
-            hole_share=tuple(config.mask.hole_share),
-            region=tuple(config.mask.region),
-            mask_convention=config.mask.convention,
-        )
         batches = pipeline.train_batches(
             source,
-            image_size=config.image_size,
             batch_size=config.batch_size,
             flip=config.data.flip,
-            seed=config.seed,
             start_step=first_step,
             num_threads=config.data.num_threads,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
-            **mask_options,
-        )
-        (sample_batch,) = pipeline.eval_batches(
-            sample_source,
-            image_size=config.image_size,
-            batch_size=_NUM_SAMPLE_PICTURES,
-            seed=config.seed,
-            num_examples=min(_NUM_SAMPLE_PICTURES, len(sample_source)),
-            **mask_options,
+            **example_options,
         )
         state = parallel.replicate(state)
         with (
             _SampleSheets(networks, sample_batch, workdir / "samples") as sample_sheets,
             _Log(workdir, first_step, config.batch_size) as log,
             _PreemptionNotice() as preemption,
-            tqdm(
-                total=config.num_train_steps,
-                initial=first_step,
-                desc="train",
-                unit="step",
-                dynamic_ncols=True,
-            ) as progress,
+            _progress_bar(first_step, config.num_train_steps) as progress,
         ):
             batches = log.timed(parallel.prefetch(_device_types(batches)))
             for step in range(first_step + 1, config.num_train_steps + 1):
                 state, metrics = step_fn(state, next(batches))
                 log.add(metrics)
                 progress.update()
-                last = step == config.num_train_steps or preemption.received
+                preempted = preemption.received(step)
+                last = step == config.num_train_steps or preempted
                 if step % config.log_every_steps == 0 or last:
                     record = log.write(step, parallel.fetch)
                     progress.set_postfix_str(_postfix(record), refresh=False)
@@ -223,10 +201,39 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                     sample_sheets.draw(step, parallel.fetch(state.ema_params))
                 if step % config.checkpoint_every_steps == 0 or last:
                     checkpoints.save(parallel.fetch(state), config_dict(config))
-                if preemption.received:
-                    logging.warning("told to stop: saved step %d, ending", step)
+                if preempted:
+                    _say(f"told to stop: saving step {step}, ending")
                     break
     return parallel.fetch(state)
+
+
+def _say(message: str) -> None:
+    """Prints, once for all processes."""
+    if jax.process_index() == 0:
+        print(message, flush=True)
+
+
+def _restore_or_create(
+    checkpoints: Checkpoints, seed: int, networks: Networks, optimizers: Optimizers
+) -> TrainState:
+    """The state of the newest sound checkpoint, or a fresh one."""
+
+    def create() -> TrainState:
+        return create_train_state(jax.random.key(seed), networks, optimizers)
+
+    state = checkpoints.restore_latest(jax.eval_shape(create))
+    return jax.jit(create)() if state is None else state
+
+
+def _progress_bar(first_step: int, num_train_steps: int) -> tqdm:
+    return tqdm(
+        total=num_train_steps,
+        initial=first_step,
+        desc="train",
+        unit="step",
+        dynamic_ncols=True,
+        disable=jax.process_index() != 0,
+    )
 
 
 def config_dict(config: ml_collections.ConfigDict) -> dict[str, Any]:
@@ -311,25 +318,32 @@ def _stop_if_not_finite(
 
 
 class _Log:
-    """Metrics to `metrics.jsonl` and TensorBoard: means over the steps since the last record."""
+    """Metrics to `metrics.jsonl` and TensorBoard: means over the steps since the last record.
+
+    Of several processes the first one writes.
+    """
 
     def __init__(self, workdir: Path, first_step: int, batch_size: int):
         self._path = workdir / "metrics.jsonl"
         self._batch_size = batch_size
         self._pending: list[Any] = []
         self._waited = 0.0
+        self._since = time.perf_counter()
+        self._tensorboard = None
+        if jax.process_index() != 0:
+            return
         if self._path.exists():  # Steps after the checkpoint will be taken, and logged, again.
             lines = self._path.read_text().splitlines()
             kept = [line for line in lines if _logged_step(line) <= first_step]
             _write_text(self._path, "".join(line + "\n" for line in kept))
         self._tensorboard = tensorboardX.SummaryWriter(str(workdir), purge_step=first_step + 1)
-        self._since = time.perf_counter()
 
     def __enter__(self) -> _Log:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._tensorboard.close()
+        if self._tensorboard:
+            self._tensorboard.close()
 
     def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Passes batches on, and notes how long they were waited for."""
@@ -354,11 +368,12 @@ class _Log:
         record |= {name: float(np.mean([s[name] for s in steps])) for name in sorted(steps[0])}
         record["images_per_sec"] = len(steps) * self._batch_size / seconds
         record["data_wait_fraction"] = self._waited / seconds
-        with self._path.open("a") as file:
-            file.write(json.dumps(_json_numbers(record)) + "\n")
-        for name, value in record.items():
-            if name != "step":
-                self._tensorboard.add_scalar(name, value, step)
+        if self._tensorboard:
+            with self._path.open("a") as file:
+                file.write(json.dumps(_json_numbers(record)) + "\n")
+            for name, value in record.items():
+                if name != "step":
+                    self._tensorboard.add_scalar(name, value, step)
         self._pending, self._waited, self._since = [], 0.0, time.perf_counter()
         return record
 
@@ -377,7 +392,10 @@ def _json_numbers(record: Mapping[str, float]) -> dict[str, float | str]:
 
 
 class _SampleSheets:
-    """Pictures of how training goes: the same held-out pictures completed at every visit."""
+    """Pictures of how training goes: the same held-out pictures completed at every visit.
+
+    Of several processes the first one draws.
+    """
 
     def __init__(self, networks: Networks, batch: Mapping[str, np.ndarray], folder: Path):
         folder.mkdir(exist_ok=True)
@@ -401,6 +419,8 @@ class _SampleSheets:
 
     def draw(self, step: int, params: Any) -> None:
         """Writes `<step>.png` in the background."""
+        if jax.process_index() != 0:
+            return
         completions = self._complete(params, self._batch["image"], self._batch["mask"])
         self._writer(self._write)(step, np.asarray(completions))
 
@@ -413,18 +433,24 @@ class _PreemptionNotice:
     """Catches SIGTERM, which a cluster sends before it takes a machine back."""
 
     def __init__(self) -> None:
-        self.received = False
+        self._told = False
+        self._previous: Any = None
 
     def __enter__(self) -> _PreemptionNotice:
-        try:
+        # With several processes, JAX's own service catches the signal and tells all of them.
+        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
             self._previous = signal.signal(signal.SIGTERM, self._on_signal)
-        except ValueError:  # Not in the main thread: signals are somebody else's.
-            self._previous = None
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         if self._previous is not None:
             signal.signal(signal.SIGTERM, self._previous)
 
+    def received(self, step: int) -> bool:
+        """Whether to stop after this step: the same answer in every process."""
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self._told
+
     def _on_signal(self, *_: object) -> None:
-        self.received = True
+        self._told = True
