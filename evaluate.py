@@ -36,6 +36,7 @@ from uctgan_jax.inpainting import Inpainter
 from uctgan_jax.metrics.diversity import enlarge
 from uctgan_jax.metrics.inception import inception, load_inception
 from uctgan_jax.metrics.lpips import vgg16_features
+from uctgan_jax.metrics.posterior import FACE_WINDOW
 from uctgan_jax.report import to_html, to_markdown
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration of data and evaluation.")
@@ -181,6 +182,12 @@ def _posterior(inpainter: Inpainter, config: ml_collections.ConfigDict):
         split=_SPLIT.value,
         seed=seed,
     )
+    figures["data"] = {
+        "source": "avatars",
+        "split": _SPLIT.value,
+        "image_size": config.image_size,
+    }
+    figures["mask"] = {"kind": "window", "region": FACE_WINDOW}
     return figures, posterior_benchmark.format_benchmark(figures), sheet
 
 

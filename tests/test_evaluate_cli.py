@@ -71,6 +71,7 @@ def test_posterior_puts_the_oracle_beside_the_model(run):
     report, folder = run(protocol="posterior")
     assert list(report["figures"]) == ["model", "oracle", "mean colour", "telea"]
     assert report["figures"]["oracle"]["validity"] == 1
+    assert report["mask"]["kind"] == "window" and report["data"]["image_size"] == 32
     assert "Against the exact posterior" in (folder / "report.html").read_text()
 
 
