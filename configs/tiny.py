@@ -22,7 +22,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.mask.hole_share = (0.16, 0.36)
     config.mask.region = (0.2, 0.2, 0.85, 0.8)
 
-    config.optimizer.generator_learning_rate = 4e-4
+    # For a run of minutes: a fast generator, and an opponent that does not drown out the other
+    # losses. At 0.25 and a learning rate of 4e-4 the holes are still full of noise after 800 steps.
+    config.loss.adversarial = 0.1
+    config.optimizer.generator_learning_rate = 1e-3
     config.optimizer.discriminator_learning_rate = 4e-4
 
     config.eval.num_examples = 100

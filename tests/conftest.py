@@ -3,7 +3,8 @@
 import os
 
 # Before JAX is imported anywhere. Tests that use one device take the first.
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+DEVICES = os.environ.get("TEST_DEVICES", "8")
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES}"
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import cv2

@@ -1,0 +1,114 @@
+"""Several processes: the numbers of one, and a run that survives the death of one of them."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from uctgan_jax import training
+from uctgan_jax.checkpoints import Checkpoints
+
+ROOT = Path(training.__file__).parents[1]
+
+# argv: workdir, pictures, steps, parallel, number of processes, this process, port
+SCRIPT = """
+import sys
+workdir, pictures, steps, mode, count, index, port = sys.argv[1:]
+from uctgan_jax import compilation_cache, parallel, training
+compilation_cache.enable()
+if int(count) > 1:
+    parallel.initialize_processes(f"127.0.0.1:{port}", int(count), int(index))
+import optax
+from tests.conftest import run_config
+from uctgan_jax.train_state import Optimizers
+# SGD: Adam turns the rounding error of a gradient that should be 0 into a whole step.
+sgd = optax.sgd(1e-2)
+training.make_optimizers = lambda **_: Optimizers(generator=sgd, discriminator=sgd)
+config = run_config(pictures)
+config.num_train_steps = int(steps)
+config.sample_every_steps = 100_000
+config.parallel = mode
+training.train(config, workdir)
+"""
+
+
+def start(workdir, pictures, *, steps=3, mode="shard_map", processes, devices):
+    """Starts `processes` processes with `devices` devices each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    environment = {**os.environ, "XLA_FLAGS": flags, "TEST_DEVICES": str(devices)}
+    arguments = [str(a) for a in (workdir, pictures, steps, mode, processes)]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, *arguments, str(index), str(port)],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for index in range(processes)
+    ]
+
+
+def finish(processes, timeout=300):
+    outputs = [process.communicate(timeout=timeout)[0] for process in processes]
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output
+    return outputs
+
+
+def final_ema(workdir):
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        step, ema, _, _ = checkpoints.restore_ema()
+    return step, ema
+
+
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory, picture_folder):
+    workdir = tmp_path_factory.mktemp("one")
+    finish(start(workdir, picture_folder, processes=1, devices=4))
+    return final_ema(workdir)
+
+
+@pytest.mark.parametrize("mode", ["shard_map", "pmap"])
+def test_two_processes_give_the_numbers_of_one(one_process, tmp_path, picture_folder, mode):
+    first, second = finish(start(tmp_path, picture_folder, mode=mode, processes=2, devices=2))
+    assert "starting from step 0" in first and "starting" not in second
+    step, ema = final_ema(tmp_path)
+    assert step == one_process[0] == 3
+    for ours, theirs in zip(jax.tree.leaves(ema), jax.tree.leaves(one_process[1]), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert len(lines) == 3
+
+
+def test_a_killed_process_and_a_restart(tmp_path, picture_folder):
+    running = start(tmp_path, picture_folder, steps=100_000, processes=2, devices=2)
+    log = tmp_path / "metrics.jsonl"
+    deadline = time.monotonic() + 240
+    while not (log.exists() and log.read_text().count("\n") >= 8):
+        assert all(process.poll() is None for process in running), running[0].stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    running[1].kill()
+    for process in running:  # Its peer cannot go on alone; a cluster would end it.
+        try:
+            process.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+    with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
+        saved = checkpoints.steps()[-1]
+    assert saved >= 3 and saved % 3 == 0
+    outputs = finish(start(tmp_path, picture_folder, steps=saved + 2, processes=2, devices=2))
+    assert f"resuming from step {saved}" in outputs[0]
+    assert final_ema(tmp_path)[0] == saved + 2
