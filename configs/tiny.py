@@ -8,7 +8,7 @@ from configs import default
 def get_config() -> ml_collections.ConfigDict:
     config = default.get_config(image_size=32)
     config.batch_size = 16
-    config.num_train_steps = 800
+    config.num_train_steps = 1_000
     config.log_every_steps = 20
     config.checkpoint_every_steps = 200
     config.sample_every_steps = 200

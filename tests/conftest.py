@@ -3,8 +3,7 @@
 import os
 
 # Before JAX is imported anywhere. Tests that use one device take the first.
-DEVICES = os.environ.get("TEST_DEVICES", "8")
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES}"
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import cv2

@@ -31,7 +31,7 @@ def at_step(state, step):
 def save(folder, state, *steps):
     with Checkpoints(folder) as checkpoints:
         for step in steps:
-            checkpoints.save(at_step(state, step), CONFIG)
+            checkpoints.save(at_step(state, step), CONFIG, error=1.0 / step)
 
 
 def damage(folder, step, item):
@@ -66,6 +66,14 @@ def test_keeps_the_newest(tmp_path, state):
         assert checkpoints.steps() == [2, 3]
         with pytest.raises(FileNotFoundError, match=r"checkpoint of step 1 .* \[2, 3\]"):
             checkpoints.restore_ema(1)
+
+
+def test_keeps_the_best_beside_the_newest(tmp_path, state):
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, error in ((1, 0.5), (2, 0.3), (3, float("nan")), (4, 0.4), (5, 0.6)):
+            checkpoints.save(at_step(state, step), CONFIG, error)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [2, 4, 5]
 
 
 @pytest.mark.parametrize("item", ["state", "ema"])

@@ -21,7 +21,7 @@ def checkpoint(tmp_path_factory, networks, picture_folder):
     optimizers = make_optimizers(**config.optimizer)
     create = jax.jit(lambda: create_train_state(jax.random.key(0), networks, optimizers))
     with Checkpoints(folder) as checkpoints:
-        checkpoints.save(jax.device_get(create()), config_dict(config))
+        checkpoints.save(jax.device_get(create()), config_dict(config), error=1.0)
     return folder.parent
 
 

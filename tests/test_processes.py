@@ -44,7 +44,7 @@ def start(workdir, pictures, *, steps=3, mode="shard_map", processes, devices):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     flags = f"--xla_force_host_platform_device_count={devices}"
-    environment = {**os.environ, "XLA_FLAGS": flags, "TEST_DEVICES": str(devices)}
+    environment = {**os.environ, "XLA_FLAGS": flags}
     arguments = [str(a) for a in (workdir, pictures, steps, mode, processes)]
     return [
         subprocess.Popen(

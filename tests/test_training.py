@@ -16,6 +16,7 @@ import pytest
 from configs import default
 from tests.conftest import assert_trees_equal, run_config
 from uctgan_jax import Inpainter, training
+from uctgan_jax.metrics_log import json_numbers
 
 ROOT = Path(training.__file__).parents[1]
 
@@ -46,6 +47,8 @@ def test_leaves_logs_samples_config_and_checkpoints(straight):
         assert {"loss/generator", "loss/discriminator", "loss/kl"} <= set(record)
         assert record["images_per_sec"] > 0
         assert 0 <= record["data_wait_fraction"] <= 1
+    assert ["held_out/reconstruction_hole" in r for r in logged] == [False, False, True] * 2
+    assert 0 < logged[-1]["held_out/reconstruction_hole"] < 2
     sheet = cv2.imread(str(workdir / "samples" / "00000006.png"))
     assert sheet.shape[0] > 400 and sheet.std() > 10
     assert json.loads((workdir / "config.json").read_text())["batch_size"] == 8
@@ -229,5 +232,5 @@ def test_unknown_ablation_is_refused():
 
 
 def test_not_a_number_is_written_as_json():
-    text = json.dumps(training._json_numbers({"a": float("nan"), "b": np.float64(1.5)}))
+    text = json.dumps(json_numbers({"a": float("nan"), "b": np.float64(1.5)}))
     assert json.loads(text) == {"a": "nan", "b": 1.5}

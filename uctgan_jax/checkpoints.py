@@ -8,6 +8,7 @@ the average), `ema` (the averaged parameters, all that inference needs), `config
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from orbax.checkpoint import checkpoint_managers
 
 from uctgan_jax.train_state import TrainState
 
@@ -44,14 +46,19 @@ class Checkpoints:
 
         Args:
           directory: the folder.
-          keep: how many of the newest checkpoints to keep.
+          keep: how many of the newest checkpoints to keep, besides the best one.
           read_only: neither make the folder nor tidy it: its run may be under way.
         """
         self.directory = Path(directory).expanduser().absolute()
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep,
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+                    [
+                        checkpoint_managers.LatestN(keep),
+                        checkpoint_managers.BestN(get_metric_fn=_negative_error, n=1),
+                    ]
+                ),
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
@@ -64,11 +71,18 @@ class Checkpoints:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def save(self, state: TrainState, config: Mapping[str, Any]) -> None:
-        """Starts saving a state of numpy arrays (see `DataParallel.fetch`) and returns."""
+    def save(self, state: TrainState, config: Mapping[str, Any], error: float) -> None:
+        """Starts saving a checkpoint and returns.
+
+        Args:
+          state: of numpy arrays (see `DataParallel.fetch`).
+          config: as JSON can hold it.
+          error: what the best checkpoint has least of; one that is not finite counts as worst.
+        """
         train, ema = _split(state)
         self._manager.save(
             int(state.step),
+            metrics={"error": error if np.isfinite(error) else sys.float_info.max},
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(train),
                 ema=ocp.args.StandardSave(ema),
@@ -159,6 +173,11 @@ class Checkpoints:
                     " are not those that were saved"
                 )
         return [restored[name] for name in items]
+
+
+def _negative_error(metrics: Mapping[str, float]) -> float:
+    """Orbax calls the highest value the best."""
+    return -metrics["error"]
 
 
 def _split(state: TrainState) -> tuple[dict[str, PyTree], PyTree]:

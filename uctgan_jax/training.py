@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
+import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import clu.asynclib
 import clu.parameter_overview
 import jax
 import ml_collections
 import numpy as np
 import optax
-import tensorboardX
-from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from uctgan_jax import images as host_images
+from uctgan_jax import held_out
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.data import pipeline, sources
-from uctgan_jax.inpainting import complete_codes, sample_prior
+from uctgan_jax.metrics_log import MetricsLog, write_text
 from uctgan_jax.nets import Networks, build_networks
 from uctgan_jax.parallel import DataParallel
+from uctgan_jax.preemption import PreemptionNotice
 from uctgan_jax.train_state import Optimizers, TrainState, create_train_state
 from uctgan_jax.train_step import LossWeights, make_train_step
 
@@ -46,9 +41,6 @@ RESUMABLE_FIELDS = frozenset(
         "eval",
     }
 )
-
-_NUM_SAMPLE_PICTURES = 8
-_NUM_SAMPLES = 6
 
 
 class NonFiniteError(RuntimeError):
@@ -124,7 +116,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
     weights = LossWeights(**config.loss)
     optimizers = make_optimizers(**config.optimizer)
     _check_workdir(workdir, config)
-    source, held_out = (
+    source, held_out_source = (
         sources.open_source(
             config.data.source,
             split=split,
@@ -143,21 +135,21 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         mask_convention=config.mask.convention,
         seed=config.seed,
     )
-    (sample_batch,) = pipeline.eval_batches(
-        held_out,
-        batch_size=_NUM_SAMPLE_PICTURES,
-        num_examples=_NUM_SAMPLE_PICTURES,
+    (held_out_batch,) = pipeline.eval_batches(
+        held_out_source,
+        batch_size=held_out.NUM_PICTURES,
+        num_examples=held_out.NUM_PICTURES,
         **example_options,
     )
     if jax.process_index() == 0:
-        _write_text(workdir / "config.json", json.dumps(config_dict(config), indent=2) + "\n")
+        write_text(workdir / "config.json", json.dumps(config_dict(config), indent=2) + "\n")
 
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         state = _restore_or_create(checkpoints, config.seed, networks, optimizers)
         first_step = int(state.step)
         _say(f"{'resuming' if first_step else 'starting'} from step {first_step} in {workdir}")
         if jax.process_index() == 0:
-            _write_text(workdir / "parameters.txt", _parameter_table(state))
+            write_text(workdir / "parameters.txt", _parameter_table(state))
         step_fn = parallel.compile(
             make_train_step(
                 networks=networks,
@@ -181,9 +173,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         )
         state = parallel.replicate(state)
         with (
-            _SampleSheets(networks, sample_batch, workdir / "samples") as sample_sheets,
-            _Log(workdir, first_step, config.batch_size) as log,
-            _PreemptionNotice() as preemption,
+            held_out.HeldOut(networks, held_out_batch, workdir / "samples") as samples,
+            MetricsLog(
+                workdir,
+                first_step=first_step,
+                batch_size=config.batch_size,
+                fetch=parallel.fetch,
+            ) as log,
+            PreemptionNotice() as preemption,
             _progress_bar(first_step, config.num_train_steps) as progress,
         ):
             batches = log.timed(parallel.prefetch(_device_types(batches)))
@@ -193,14 +190,23 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                 progress.update()
                 preempted = preemption.received(step)
                 last = step == config.num_train_steps or preempted
-                if step % config.log_every_steps == 0 or last:
-                    record = log.write(step, parallel.fetch)
+                logs, draws, saves = (
+                    last or step % every == 0
+                    for every in (
+                        config.log_every_steps,
+                        config.sample_every_steps,
+                        config.checkpoint_every_steps,
+                    )
+                )
+                if draws or saves:
+                    error = samples.visit(step, parallel.fetch(state.ema_params), draw=draws)
+                    log.note("held_out/reconstruction_hole", error)
+                if logs:
+                    record = log.write(step)
                     progress.set_postfix_str(_postfix(record), refresh=False)
                     _stop_if_not_finite(state, record, parallel, config.max_nonfinite_steps)
-                if step % config.sample_every_steps == 0 or last:
-                    sample_sheets.draw(step, parallel.fetch(state.ema_params))
-                if step % config.checkpoint_every_steps == 0 or last:
-                    checkpoints.save(parallel.fetch(state), config_dict(config))
+                if saves:
+                    checkpoints.save(parallel.fetch(state), config_dict(config), error)
                 if preempted:
                     _say(f"told to stop: saving step {step}, ending")
                     break
@@ -232,6 +238,7 @@ def _progress_bar(first_step: int, num_train_steps: int) -> tqdm:
         desc="train",
         unit="step",
         dynamic_ncols=True,
+        mininterval=0.1 if sys.stderr.isatty() else 10,  # a log file is not to be flooded
         disable=jax.process_index() != 0,
     )
 
@@ -276,13 +283,6 @@ def _check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
-
-
 def _device_types(batches: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
     """Batches with the 32-bit indices that devices and key folding take."""
     for batch in batches:
@@ -315,142 +315,3 @@ def _stop_if_not_finite(
         f" ({', '.join(names) or 'gradients'}) and changed nothing. Try a lower learning rate,"
         " compute_dtype float32, or look at the data; the last checkpoint is sound"
     )
-
-
-class _Log:
-    """Metrics to `metrics.jsonl` and TensorBoard: means over the steps since the last record.
-
-    Of several processes the first one writes.
-    """
-
-    def __init__(self, workdir: Path, first_step: int, batch_size: int):
-        self._path = workdir / "metrics.jsonl"
-        self._batch_size = batch_size
-        self._pending: list[Any] = []
-        self._waited = 0.0
-        self._since = time.perf_counter()
-        self._tensorboard = None
-        if jax.process_index() != 0:
-            return
-        if self._path.exists():  # Steps after the checkpoint will be taken, and logged, again.
-            lines = self._path.read_text().splitlines()
-            kept = [line for line in lines if _logged_step(line) <= first_step]
-            _write_text(self._path, "".join(line + "\n" for line in kept))
-        self._tensorboard = tensorboardX.SummaryWriter(str(workdir), purge_step=first_step + 1)
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._tensorboard:
-            self._tensorboard.close()
-
-    def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
-        """Passes batches on, and notes how long they were waited for."""
-        batches = iter(batches)
-        while True:
-            start = time.perf_counter()
-            batch = next(batches)
-            self._waited += time.perf_counter() - start
-            yield batch
-
-    def add(self, metrics: Mapping[str, jax.Array]) -> None:
-        """Takes the metrics of one step, without waiting for them."""
-        self._pending.append(metrics)
-        if len(self._pending) > 2:  # The host stays at most two steps ahead of the devices.
-            jax.block_until_ready(self._pending[-3])
-
-    def write(self, step: int, fetch: Any) -> dict[str, float]:
-        """Writes the record of a step: the means of all that was added since the last one."""
-        steps = [fetch(metrics) for metrics in self._pending]
-        seconds = time.perf_counter() - self._since
-        record = {"step": step}
-        record |= {name: float(np.mean([s[name] for s in steps])) for name in sorted(steps[0])}
-        record["images_per_sec"] = len(steps) * self._batch_size / seconds
-        record["data_wait_fraction"] = self._waited / seconds
-        if self._tensorboard:
-            with self._path.open("a") as file:
-                file.write(json.dumps(_json_numbers(record)) + "\n")
-            for name, value in record.items():
-                if name != "step":
-                    self._tensorboard.add_scalar(name, value, step)
-        self._pending, self._waited, self._since = [], 0.0, time.perf_counter()
-        return record
-
-
-def _logged_step(line: str) -> float:
-    """The step of a log line; infinity for one that a kill cut short."""
-    try:
-        return json.loads(line)["step"]
-    except ValueError:
-        return float("inf")
-
-
-def _json_numbers(record: Mapping[str, float]) -> dict[str, float | str]:
-    """JSON knows no NaN or infinity: they are written as strings."""
-    return {k: v if np.isfinite(v) else str(v) for k, v in record.items()}
-
-
-class _SampleSheets:
-    """Pictures of how training goes: the same held-out pictures completed at every visit.
-
-    Of several processes the first one draws.
-    """
-
-    def __init__(self, networks: Networks, batch: Mapping[str, np.ndarray], folder: Path):
-        folder.mkdir(exist_ok=True)
-        self._folder = folder
-        self._batch = batch
-        self._writer = clu.asynclib.Pool("samples", max_workers=1)
-
-        @jax.jit
-        def complete(params: Any, images: jax.Array, masks: jax.Array) -> jax.Array:
-            keys = jax.random.split(jax.random.key(0), images.shape[0])
-            codes = sample_prior(keys, _NUM_SAMPLES, networks.code_dim)
-            return complete_codes(networks, params, images, masks, codes)
-
-        self._complete = complete
-
-    def __enter__(self) -> _SampleSheets:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._writer.join()
-
-    def draw(self, step: int, params: Any) -> None:
-        """Writes `<step>.png` in the background."""
-        if jax.process_index() != 0:
-            return
-        completions = self._complete(params, self._batch["image"], self._batch["mask"])
-        self._writer(self._write)(step, np.asarray(completions))
-
-    def _write(self, step: int, completions: np.ndarray) -> None:
-        sheet = host_images.completion_sheet(self._batch["image"], self._batch["mask"], completions)
-        host_images.write_image(self._folder / f"{step:08d}.png", sheet)
-
-
-class _PreemptionNotice:
-    """Catches SIGTERM, which a cluster sends before it takes a machine back."""
-
-    def __init__(self) -> None:
-        self._told = False
-        self._previous: Any = None
-
-    def __enter__(self) -> _PreemptionNotice:
-        # With several processes, JAX's own service catches the signal and tells all of them.
-        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
-            self._previous = signal.signal(signal.SIGTERM, self._on_signal)
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
-
-    def received(self, step: int) -> bool:
-        """Whether to stop after this step: the same answer in every process."""
-        if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self._told
-
-    def _on_signal(self, *_: object) -> None:
-        self._told = True

@@ -1,0 +1,114 @@
+"""The log of a run: `metrics.jsonl` and TensorBoard files."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tensorboardX
+
+
+class MetricsLog:
+    """Means over the steps since the last record. Of several processes the first one writes."""
+
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        first_step: int,
+        batch_size: int,
+        fetch: Callable[[Any], Any],
+    ):
+        """Opens the log, without what an earlier run logged beyond `first_step`.
+
+        Args:
+            workdir: the folder of the run.
+            first_step: the step that training goes on from.
+            batch_size: pictures a step, for `images_per_sec`.
+            fetch: brings a step's metrics to the host.
+        """
+        self._path = workdir / "metrics.jsonl"
+        self._batch_size = batch_size
+        self._fetch = fetch
+        self._pending: list[Any] = []
+        self._noted: dict[str, float] = {}
+        self._tensorboard = None
+        if jax.process_index() == 0:
+            if self._path.exists():  # Later steps will be taken, and logged, again.
+                lines = self._path.read_text().splitlines()
+                kept = [line for line in lines if _logged_step(line) <= first_step]
+                write_text(self._path, "".join(line + "\n" for line in kept))
+            self._tensorboard = tensorboardX.SummaryWriter(str(workdir), purge_step=first_step + 1)
+        self._waited = 0.0
+        self._since = time.perf_counter()
+
+    def __enter__(self) -> MetricsLog:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._tensorboard:
+            self._tensorboard.close()
+
+    def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
+        """Passes batches on, and notes how long they were waited for."""
+        batches = iter(batches)
+        while True:
+            start = time.perf_counter()
+            batch = next(batches)
+            self._waited += time.perf_counter() - start
+            yield batch
+
+    def add(self, metrics: Mapping[str, jax.Array]) -> None:
+        """Takes the metrics of one step, without waiting for them."""
+        self._pending.append(metrics)
+        if len(self._pending) > 2:  # The host stays at most two steps ahead of the devices.
+            jax.block_until_ready(self._pending[-3])
+
+    def note(self, name: str, value: float) -> None:
+        """Adds a figure to the next record."""
+        self._noted[name] = value
+
+    def write(self, step: int) -> dict[str, float]:
+        """Writes, and returns, the record of a step."""
+        steps = [self._fetch(metrics) for metrics in self._pending]
+        seconds = time.perf_counter() - self._since
+        record: dict[str, float] = {"step": step}
+        record |= {name: float(np.mean([s[name] for s in steps])) for name in sorted(steps[0])}
+        record |= self._noted
+        record["images_per_sec"] = len(steps) * self._batch_size / seconds
+        record["data_wait_fraction"] = self._waited / seconds
+        if self._tensorboard:
+            with self._path.open("a") as file:
+                file.write(json.dumps(json_numbers(record)) + "\n")
+            for name, value in record.items():
+                if name != "step":
+                    self._tensorboard.add_scalar(name, value, step)
+        self._pending, self._noted = [], {}
+        self._waited, self._since = 0.0, time.perf_counter()
+        return record
+
+
+def json_numbers(record: Mapping[str, float]) -> dict[str, float | str]:
+    """JSON knows no NaN or infinity: they are written as strings."""
+    return {k: v if np.isfinite(v) else str(v) for k, v in record.items()}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def _logged_step(line: str) -> float:
+    """The step of a log line; infinity for one that a kill cut short."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return float("inf")
