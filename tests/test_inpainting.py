@@ -2,13 +2,15 @@
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from configs import default
 from tests.conftest import TINY_MODEL
 from uctgan_jax import Inpainter
-from uctgan_jax.checkpoints import digest
-from uctgan_jax.inpainting import sample_prior
+from uctgan_jax.checkpoints import Checkpoints, digest
+from uctgan_jax.inpainting import sample_prior, saved_steps
+from uctgan_jax.train_state import Optimizers, create_train_state
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +19,12 @@ def inpainter(networks):
     config.model = TINY_MODEL
     params = jax.device_get(jax.jit(networks.init_generator)(jax.random.key(3)))
     return Inpainter(config, params, step=7, digest=digest(params))
+
+
+@pytest.fixture(scope="module")
+def on_one_device(inpainter):
+    params = jax.device_get(inpainter._params)
+    return Inpainter(inpainter.config, params, 7, inpainter.digest, devices=jax.devices()[:1])
 
 
 @pytest.fixture
@@ -60,6 +68,35 @@ def test_a_completion_does_not_depend_on_its_batch(inpainter, batch):
     alone = inpainter.sample(batch["image"][5:6], batch["mask"][5:6], keys[5:6], 2)
     assert np.abs(together[5].astype(int) - alone[0]).max() <= 1
     assert np.abs(together[4].astype(int) - alone[0]).max() > 10
+
+
+def assert_same_pictures(a, b):
+    """Up to one level: another program may round otherwise."""
+    assert a.shape == b.shape
+    assert np.abs(a.astype(int) - b).max() <= 1
+
+
+@pytest.mark.parametrize("size", [1, 5, 8])
+def test_eight_devices_give_the_completions_of_one(inpainter, on_one_device, batch, size):
+    assert len(inpainter.devices) == 8
+    images, masks = batch["image"][:size], batch["mask"][:size]
+    keys = jax.random.split(jax.random.key(4), 8)[:size]
+    completions = inpainter.sample(images, masks, keys, 2)
+    assert_same_pictures(completions, on_one_device.sample(images, masks, keys, 2))
+    assert_same_pictures(
+        inpainter.reconstruct(images, masks), on_one_device.reconstruct(images, masks)
+    )
+
+
+def test_the_rows_of_a_batch_are_split_over_the_devices(inpainter):
+    seen = []
+    inpainter._spread(lambda params, rows: seen.append(rows) or rows, np.arange(13))
+    (rows,) = seen
+    assert [shard.data.tolist() for shard in rows.addressable_shards] == [
+        *([2 * i, 2 * i + 1] for i in range(6)),
+        [12, 12],
+        [12, 12],
+    ]
 
 
 def test_prior_codes_are_standard_normal_and_each_their_own():
@@ -127,6 +164,25 @@ def test_bad_input_is_refused(inpainter, picture, change, message):
     arguments = dict(zip(("image", "mask"), picture, strict=True)) | change
     with pytest.raises(ValueError, match=message):
         inpainter.complete(**arguments)
+
+
+def test_load_one_of_several_checkpoints(networks, tmp_path):
+    config = default.get_config(32)
+    config.model = TINY_MODEL
+    optimizers = Optimizers(generator=optax.sgd(0.1), discriminator=optax.sgd(0.1))
+    create = jax.jit(lambda key: create_train_state(key, networks, optimizers))
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        for step in (3, 6):
+            state = jax.device_get(create(jax.random.key(step)))
+            state = state.replace(step=np.int32(step))
+            checkpoints.save(state, config.to_dict(), error=0.5)
+            checkpoints.wait()
+    assert saved_steps(tmp_path) == [3, 6]
+    newest, first = Inpainter.load(tmp_path), Inpainter.load(tmp_path / "checkpoints", step=3)
+    assert (newest.step, first.step) == (6, 3)
+    assert newest.digest != first.digest
+    with pytest.raises(FileNotFoundError, match=r"step 4 in .* it has steps \[3, 6\]"):
+        Inpainter.load(tmp_path, step=4)
 
 
 def test_load_without_a_checkpoint(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from uctgan_jax import images as host_images
 from uctgan_jax.checkpoints import Checkpoints
@@ -74,10 +75,21 @@ class Inpainter:
         step: the training step it comes from.
         digest: SHA-256 of its parameters.
         image_size: the side of the square pictures it works on.
+        devices: those that every batch is spread over.
     """
 
-    def __init__(self, config: ml_collections.ConfigDict, params: PyTree, step: int, digest: str):
-        """Builds a model from a config and its averaged parameters; see also `load`."""
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        params: PyTree,
+        step: int,
+        digest: str,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        """Builds a model from a config and its averaged parameters; see also `load`.
+
+        It works on all devices of this process unless told otherwise.
+        """
         self.config = config
         self.step = step
         self.digest = digest
@@ -87,28 +99,28 @@ class Inpainter:
             compute_dtype=config.compute_dtype,
             **config.model,
         )
-        self._params = jax.device_put(params)
-        self._sample = jax.jit(self._sample_prior, static_argnums=4)
+        self.devices = tuple(devices or jax.local_devices())
+        mesh = Mesh(np.asarray(self.devices), ("batch",))
+        self._split = NamedSharding(mesh, PartitionSpec("batch"))
+        self._params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+        self._sample = jax.jit(self._sample_prior, static_argnames="num_samples")
         self._complete = jax.jit(self._complete_codes)
         self._mean_codes = jax.jit(self._project)
 
     @classmethod
-    def load(cls, path: str | Path) -> Inpainter:
-        """Loads the newest checkpoint of a run.
+    def load(cls, path: str | Path, step: int | None = None) -> Inpainter:
+        """Loads a checkpoint of a run.
 
         Args:
             path: a run's `workdir`, or its folder of checkpoints.
+            step: which checkpoint; None for the newest.
 
         Raises:
-            FileNotFoundError: if there is no checkpoint.
-            DamagedCheckpointError: if the newest one is damaged.
+            FileNotFoundError: if there is no such checkpoint.
+            DamagedCheckpointError: if it is damaged.
         """
-        path = Path(path).expanduser()
-        directory = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-        if not directory.is_dir():
-            raise FileNotFoundError(f"{path} is neither a workdir nor a folder of checkpoints")
-        with Checkpoints(directory, read_only=True) as checkpoints:
-            step, params, config, digest = checkpoints.restore_ema()
+        with Checkpoints(_checkpoints_folder(path), read_only=True) as checkpoints:
+            step, params, config, digest = checkpoints.restore_ema(step)
         return cls(ml_collections.ConfigDict(config), params, step, digest)
 
     def sample(
@@ -125,7 +137,7 @@ class Inpainter:
         Returns:
             uint8 [B, K, S, S, 3], known pixels as they are.
         """
-        return np.asarray(self._sample(self._params, images, masks, keys, num_samples))
+        return self._spread(self._sample, images, masks, keys, num_samples=num_samples)
 
     def complete_with(self, images: np.ndarray, masks: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Completes pictures of the model's size with given codes, float32 [B, K, Z].
@@ -133,11 +145,11 @@ class Inpainter:
         Returns:
             uint8 [B, K, S, S, 3], known pixels as they are.
         """
-        return np.asarray(self._complete(self._params, images, masks, codes))
+        return self._spread(self._complete, images, masks, codes)
 
     def project(self, images: np.ndarray) -> np.ndarray:
         """The codes of pictures: uint8 [B, S, S, 3] to E1's means, float32 [B, Z]."""
-        return np.asarray(self._mean_codes(self._params, images))
+        return self._spread(self._mean_codes, images)
 
     def reconstruct(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
         """Completes each picture with its own code: what the code and the condition hold of it.
@@ -202,6 +214,20 @@ class Inpainter:
             result[window][hole] = host_images.resize(completion, height, width)[hole]
         return results
 
+    def _spread(self, function: Callable, *arrays: Any, **static: int) -> np.ndarray:
+        """Calls a compiled function with each array's rows split evenly over the devices.
+
+        A batch that does not divide is filled up with its last row, which costs no time: the
+        devices with fewer rows would wait for the others.
+        """
+        batch_size = len(arrays[0])
+        missing = -batch_size % len(self.devices)
+        if missing:
+            rows = np.minimum(np.arange(batch_size + missing), batch_size - 1)
+            arrays = tuple(array[rows] for array in arrays)
+        arrays = jax.device_put(arrays, self._split)
+        return np.asarray(function(self._params, *arrays, **static))[:batch_size]
+
     def _sample_prior(
         self, params: PyTree, images: Array, masks: Array, keys: Array, num_samples: int
     ) -> Array:
@@ -216,6 +242,24 @@ class Inpainter:
             {"params": params["projection"]}, normalize(images)
         )
         return mean
+
+
+def saved_steps(path: str | Path) -> list[int]:
+    """The steps a run has checkpoints of, the oldest first; `path` as for `Inpainter.load`.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+    """
+    with Checkpoints(_checkpoints_folder(path), read_only=True) as checkpoints:
+        return checkpoints.steps()
+
+
+def _checkpoints_folder(path: str | Path) -> Path:
+    path = Path(path).expanduser()
+    directory = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    if not directory.is_dir():
+        raise FileNotFoundError(f"{path} is neither a workdir nor a folder of checkpoints")
+    return directory
 
 
 def _check_inputs(
