@@ -66,6 +66,7 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.sample_every_steps = 5_000
     config.parallel = "shard_map"  # how the step is spread: "shard_map", "jit" or "pmap"
     config.compute_dtype = "float32"  # or "bfloat16"; parameters stay float32
+    config.remat = False  # compute activations again in the backward pass: memory for time
     config.max_nonfinite_steps = 20  # in a row, before training stops
 
     config.data = ml_collections.ConfigDict()

@@ -109,6 +109,7 @@ def test_a_killed_process_and_a_restart(tmp_path, picture_folder):
     with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
         saved = checkpoints.steps()[-1]
     assert saved >= 3 and saved % 3 == 0
-    outputs = finish(start(tmp_path, picture_folder, steps=saved + 2, processes=2, devices=2))
+    # Fewer machines may be left: one process with one device takes over.
+    outputs = finish(start(tmp_path, picture_folder, steps=saved + 2, processes=1, devices=1))
     assert f"resuming from step {saved}" in outputs[0]
     assert final_ema(tmp_path)[0] == saved + 2

@@ -9,7 +9,8 @@ import numpy as np
 import optax
 import pytest
 
-from tests.conftest import assert_trees_equal
+from tests.conftest import TINY_MODEL, assert_trees_equal
+from uctgan_jax.nets import build_networks
 from uctgan_jax.train_state import Optimizers, create_train_state
 from uctgan_jax.train_step import LossWeights, composite, jitter_colors, make_train_step, normalize
 
@@ -155,6 +156,35 @@ def test_noise_follows_the_example_not_its_place(step, state, batch):
     for name, value in metrics.items():
         np.testing.assert_allclose(shuffled[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
     assert abs(float(other["loss/kl"]) - float(metrics["loss/kl"])) > 1e-6
+
+
+def test_bfloat16_stays_near_float32_over_20_steps(networks, state, batch):
+    """Parameters, norms, softmax and losses are float32 in both."""
+    runs = {}
+    for compute_dtype in ("float32", "bfloat16"):
+        typed = build_networks(image_size=32, compute_dtype=compute_dtype, **TINY_MODEL)
+        step, ours, losses = make_step(typed), state, []
+        for number in range(20):
+            ours, metrics = step(ours, {**batch, "index": batch["index"] + 8 * number})
+            losses.append([float(metrics[f"loss/{name}"]) for name in ("generator", "kl")])
+        runs[compute_dtype] = np.array(losses)
+        assert {leaf.dtype for leaf in jax.tree.leaves(ours.generator_params)} == {
+            jnp.dtype("float32")
+        }
+    difference = np.abs(runs["bfloat16"] - runs["float32"])
+    assert 0 < difference.max()
+    np.testing.assert_allclose(runs["bfloat16"], runs["float32"], rtol=0.02, atol=0.02)
+
+
+def test_remat_changes_no_number_and_no_name(step, networks, state, batch):
+    typed = build_networks(image_size=32, remat=True, **TINY_MODEL)
+    rematerialized = make_step(typed)
+    assert "remat" in str(jax.make_jaxpr(rematerialized)(state, batch))
+    expected_state, expected = step(state, batch)
+    moved, metrics = rematerialized(state, batch)
+    assert_trees_equal(metrics, expected, rtol=1e-4, atol=1e-6)
+    assert jax.tree.structure(moved) == jax.tree.structure(expected_state)
+    assert_trees_equal(moved.spectral_norm, expected_state.spectral_norm, rtol=1e-5, atol=1e-6)
 
 
 def test_normalize_spans_minus_one_to_one():

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -42,6 +43,8 @@ def initialize_processes(
             f" process_id ({process_id}) must be given together, or none of them"
         )
     jax.distributed.initialize(coordinator_address, num_processes, process_id)
+    # Connects all devices now, while no process is minutes ahead of another with compiling.
+    multihost_utils.sync_global_devices("all processes have joined")
 
 
 class DataParallel:

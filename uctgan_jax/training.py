@@ -34,6 +34,7 @@ RESUMABLE_FIELDS = frozenset(
         "checkpoint_every_steps",
         "sample_every_steps",
         "parallel",
+        "remat",
         "max_nonfinite_steps",
         "data.dir",
         "data.num_threads",
@@ -111,7 +112,10 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
     parallel = DataParallel(config.parallel)
     parallel.check_batch_size(config.batch_size)
     networks = build_networks(
-        image_size=config.image_size, compute_dtype=config.compute_dtype, **config.model
+        image_size=config.image_size,
+        compute_dtype=config.compute_dtype,
+        remat=config.remat,
+        **config.model,
     )
     weights = LossWeights(**config.loss)
     optimizers = make_optimizers(**config.optimizer)
@@ -290,9 +294,9 @@ def _device_types(batches: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str
 
 
 def _parameter_table(state: TrainState) -> str:
-    """Every parameter of both sides: name, shape, count, mean and standard deviation."""
+    """Every parameter of both sides: name, shape and count."""
     players = {"generator": state.generator_params, "discriminator": state.discriminator_params}
-    return clu.parameter_overview.get_parameter_overview(players) + "\n"
+    return clu.parameter_overview.get_parameter_overview(players, include_stats=False) + "\n"
 
 
 def _postfix(record: Mapping[str, float]) -> str:

@@ -12,10 +12,6 @@ from uctgan_jax.data.pipeline import train_batches
 from uctgan_jax.data.sources import open_source
 from uctgan_jax.images import contact_sheet, write_image
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
-_OUTPUT = flags.DEFINE_string("output", "preview.png", "The picture to write.")
-_COUNT = flags.DEFINE_integer("count", 16, "How many examples.", lower_bound=1)
-
 
 def preview(config: ConfigDict, count: int) -> np.ndarray:
     """A contact sheet of the first `count` examples of a training run: uint8 RGB [H, W, 3]."""
@@ -54,13 +50,18 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)
+    output = flags.FLAGS.output
     try:
-        write_image(_OUTPUT.value, preview(_CONFIG.value, _COUNT.value))
+        write_image(output, preview(flags.FLAGS.config, flags.FLAGS.count))
     except (ValueError, OSError) as error:
         raise SystemExit(f"preview: {error}") from error
-    print(f"wrote {_OUTPUT.value}")
+    print(f"wrote {output}")
 
 
 if __name__ == "__main__":
+    # Not at import: flags are global, and other programs have a --config of their own.
+    config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
+    flags.DEFINE_string("output", "preview.png", "The picture to write.")
+    flags.DEFINE_integer("count", 16, "How many examples.", lower_bound=1)
     flags.mark_flags_as_required(["config"])
     app.run(main)

@@ -81,6 +81,7 @@ def build_networks(
     attention_resolution: int = 0,
     attention_heads: int = 1,
     compute_dtype: str = "float32",
+    remat: bool = False,
 ) -> Networks:
     """Builds the four networks from plain numbers (a config's `model` section).
 
@@ -94,6 +95,7 @@ def build_networks(
       attention_resolution: side of the map with cross semantic attention; 0 for none.
       attention_heads: heads of the attention.
       compute_dtype: "float32" or "bfloat16"; parameters, norms, softmax and losses stay float32.
+      remat: trade time for memory in training, see `blocks.rematerialized`.
 
     Raises:
       ValueError: if a size breaks one of these rules.
@@ -141,16 +143,16 @@ def build_networks(
                 f"attention_heads ({attention_heads}) must divide the width ({width}) of the"
                 " generator's map it works on"
             )
-    dtype = jnp.dtype(compute_dtype)
+    options = dict(remat=remat, dtype=jnp.dtype(compute_dtype))
     return Networks(
         projection=ManifoldProjection(
             code_dim=code_dim,
             widths=widths["projection_widths"],
             patch_size=patch_size,
-            dtype=dtype,
+            **options,
         ),
         encoder=ConditionalEncoder(
-            widths=widths["encoder_widths"], patch_size=patch_size, dtype=dtype
+            widths=widths["encoder_widths"], patch_size=patch_size, **options
         ),
         generator=Generator(
             widths=widths["generator_widths"],
@@ -158,10 +160,10 @@ def build_networks(
             num_blocks=generator_blocks,
             attention_resolution=attention_resolution,
             attention_heads=attention_heads,
-            dtype=dtype,
+            **options,
         ),
         discriminator=Discriminator(
-            widths=widths["discriminator_widths"], patch_size=patch_size, dtype=dtype
+            widths=widths["discriminator_widths"], patch_size=patch_size, **options
         ),
         image_size=image_size,
     )

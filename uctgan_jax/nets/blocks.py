@@ -52,6 +52,15 @@ def conv(features: int, kernel_size: int = 3, **options: Any) -> nn.Conv:
     return nn.Conv(features, (kernel_size, kernel_size), **options)
 
 
+def rematerialized(block: type[nn.Module], remat: bool) -> type[nn.Module]:
+    """`block`, or with `remat` the same block that keeps nothing for its backward pass.
+
+    What it computed is computed again there: memory for time, as 512 px needs it. Name the
+    instances: the two kinds would get different names, and with them different checkpoints.
+    """
+    return nn.remat(block) if remat else block
+
+
 class ResidualBlock(nn.Module):
     """Pre-activation residual block at one resolution: [B, H, W, C] -> [B, H, W, features].
 

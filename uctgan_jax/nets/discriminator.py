@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,20 +20,23 @@ class SpectralConv(nn.Module):
 
     The kernel, seen as a [k*k*C_in, C_out] matrix, is divided by its largest singular value
     (Miyato et al., 2018). The vectors of the power iteration live in the `spectral_norm`
-    collection and advance one iteration a call with `update_stats=True`.
+    collection and advance one iteration a call with `update_stats`.
     """
 
     features: int
     kernel_size: int = 3
     use_bias: bool = True
+    update_stats: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, *, update_stats: bool) -> Array:
+    def __call__(self, x: Array) -> Array:
         conv = blocks.conv(
             self.features, self.kernel_size, dtype=self.dtype, use_bias=self.use_bias
         )
-        return nn.SpectralNorm(conv, collection_name="spectral_norm")(x, update_stats=update_stats)
+        return nn.SpectralNorm(conv, collection_name="spectral_norm")(
+            x, update_stats=self.update_stats
+        )
 
 
 class DiscriminatorBlock(nn.Module):
@@ -45,19 +49,17 @@ class DiscriminatorBlock(nn.Module):
     """
 
     features: int
+    update_stats: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Array, *, update_stats: bool) -> Array:
+    def __call__(self, x: Array) -> Array:
+        conv = functools.partial(SpectralConv, update_stats=self.update_stats, dtype=self.dtype)
         shortcut = x
         if x.shape[-1] != self.features:
-            shortcut = SpectralConv(self.features, 1, use_bias=False, dtype=self.dtype)(
-                x, update_stats=update_stats
-            )
+            shortcut = conv(self.features, kernel_size=1, use_bias=False)(x)
         for _ in range(2):
-            x = SpectralConv(self.features, dtype=self.dtype)(
-                _activation(x), update_stats=update_stats
-            )
+            x = conv(self.features)(_activation(x))
         return shortcut + x
 
 
@@ -74,11 +76,13 @@ class Discriminator(nn.Module):
     Attributes:
       widths: channels of each level, from the finest on; each level halves the map.
       patch_size: pixels folded into channels before the first level.
+      remat: compute the blocks again in the backward pass instead of keeping them.
       dtype: compute type; parameters and logits are float32.
     """
 
     widths: Sequence[int]
     patch_size: int
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -96,10 +100,12 @@ class Discriminator(nn.Module):
         """
         x = jnp.concatenate([image, mask], axis=-1).astype(self.dtype)
         x = blocks.space_to_depth(x, self.patch_size)
-        x = SpectralConv(self.widths[0], dtype=self.dtype)(x, update_stats=update_stats)
+        options = dict(update_stats=update_stats, dtype=self.dtype)
+        block = blocks.rematerialized(DiscriminatorBlock, self.remat)
+        x = SpectralConv(self.widths[0], **options)(x)
         for level, width in enumerate(self.widths):
             if level:
                 x = 2 * blocks.downsample(x)  # Twice the mean keeps the variance of noise.
-            x = DiscriminatorBlock(width, dtype=self.dtype)(x, update_stats=update_stats)
-        logits = SpectralConv(1, dtype=self.dtype)(_activation(x), update_stats=update_stats)
+            x = block(width, name=f"level_{level}", **options)(x)
+        logits = SpectralConv(1, **options)(_activation(x))
         return logits[..., 0].astype(jnp.float32)

@@ -20,11 +20,13 @@ class ConditionalEncoder(nn.Module):
     Attributes:
       widths: channels of each level, from the finest on; each level halves the map.
       patch_size: pixels folded into channels before the first level.
+      remat: compute the blocks again in the backward pass instead of keeping them.
       dtype: compute type; parameters stay float32.
     """
 
     widths: Sequence[int]
     patch_size: int
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -42,10 +44,11 @@ class ConditionalEncoder(nn.Module):
         x = jnp.concatenate([jnp.where(mask > 0.5, 0.0, image), mask], axis=-1)
         x = blocks.space_to_depth(x.astype(self.dtype), self.patch_size)
         x = blocks.conv(self.widths[0], dtype=self.dtype)(x)
+        block = blocks.rematerialized(blocks.ResidualBlock, self.remat)
         features = []
         for level, width in enumerate(self.widths):
             if level:
                 x = blocks.downsample(x)
-            x = blocks.ResidualBlock(width, normalize=True, dtype=self.dtype)(x)
+            x = block(width, normalize=True, dtype=self.dtype, name=f"level_{level}")(x)
             features.append(x)
         return tuple(features)

@@ -26,6 +26,7 @@ class Generator(nn.Module):
       num_blocks: residual blocks a level.
       attention_resolution: side of the square map with cross semantic attention; 0 for none.
       attention_heads: heads of that attention.
+      remat: compute the blocks again in the backward pass instead of keeping them.
       dtype: compute type; parameters and the output are float32.
     """
 
@@ -34,6 +35,7 @@ class Generator(nn.Module):
     num_blocks: int = 1
     attention_resolution: int = 0
     attention_heads: int = 1
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -64,16 +66,20 @@ class Generator(nn.Module):
         _, height, width, _ = condition[-1].shape
         x = nn.Dense(height * width * self.widths[-1], dtype=self.dtype)(style)
         x = x.reshape(-1, height, width, self.widths[-1])
+        block = blocks.rematerialized(blocks.ResidualBlock, self.remat)
         for level in reversed(range(len(self.widths))):
             features = condition[level]
             if x.shape[1] != features.shape[1]:
                 # Channels first, pixels second: a quarter of the cost.
                 x = blocks.upsample(blocks.conv(self.widths[level], 1, dtype=self.dtype)(x))
             x = x + blocks.conv(self.widths[level], 1, dtype=self.dtype)(features)
-            for _ in range(self.num_blocks):
-                x = blocks.ResidualBlock(self.widths[level], normalize=True, dtype=self.dtype)(
-                    x, style=style
-                )
+            for number in range(self.num_blocks):
+                x = block(
+                    self.widths[level],
+                    normalize=True,
+                    dtype=self.dtype,
+                    name=f"level_{level}_block_{number}",
+                )(x, style=style)
             if features.shape[1] == self.attention_resolution:
                 known = attention.known_positions(mask, *features.shape[1:3])
                 x = attention.CrossSemanticAttention(self.attention_heads, dtype=self.dtype)(

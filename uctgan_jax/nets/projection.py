@@ -23,12 +23,14 @@ class ManifoldProjection(nn.Module):
       code_dim: size Z of the code.
       widths: channels of each level, from the finest on; each level halves the map.
       patch_size: pixels folded into channels before the first level.
+      remat: compute the blocks again in the backward pass instead of keeping them.
       dtype: compute type; parameters and outputs are float32.
     """
 
     code_dim: int
     widths: Sequence[int]
     patch_size: int
+    remat: bool = False
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -43,10 +45,11 @@ class ManifoldProjection(nn.Module):
         """
         x = blocks.space_to_depth(image.astype(self.dtype), self.patch_size)
         x = blocks.conv(self.widths[0], dtype=self.dtype)(x)
+        block = blocks.rematerialized(blocks.ResidualBlock, self.remat)
         for level, width in enumerate(self.widths):
             if level:
                 x = blocks.downsample(x)
-            x = blocks.ResidualBlock(width, dtype=self.dtype)(x)
+            x = block(width, dtype=self.dtype, name=f"level_{level}")(x)
         x = nn.silu(x).reshape(x.shape[0], -1)
         mean_log_variance = nn.Dense(2 * self.code_dim)(x.astype(jnp.float32))
         mean, log_variance = jnp.split(mean_log_variance, 2, axis=-1)
