@@ -1,0 +1,78 @@
+"""What was measured on each picture, kept on disk, so that a broken-off evaluation goes on."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class Records:
+    """One measurement a picture, in a JSON-lines file that grows as they come.
+
+    The file's name is a digest of the options: other options, another file. Its first line holds
+    them in clear. A record stands for one picture with its mask: `index` says which, `inputs` is
+    a digest of both (see `digest`), so that a changed picture is measured again.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, folder: str | Path, options: Mapping[str, Any]):
+        """Opens the file of these options in `folder`, or begins it.
+
+        A last line that was cut off while it was written is removed.
+        """
+        head = json.dumps({"options": options}, sort_keys=True)
+        self.path = Path(folder) / f"{hashlib.sha256(head.encode()).hexdigest()[:16]}.jsonl"
+        self._records: dict[tuple[int, str], dict] = {}
+        if self.path.exists():
+            self._read()
+        else:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._append(head)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def get(self, index: int, inputs: str) -> dict | None:
+        """The record of a picture, or None if it was not measured yet."""
+        return self._records.get((index, inputs))
+
+    def add(self, record: dict) -> None:
+        """Keeps a record: `index`, `inputs`, and whatever JSON or float32 arrays can hold."""
+        self._append(json.dumps(record, default=_encode))
+        self._records[record["index"], record["inputs"]] = record
+
+    def _append(self, line: str) -> None:
+        with self.path.open("a") as file:
+            file.write(line + "\n")
+
+    def _read(self) -> None:
+        *lines, cut_off = self.path.read_bytes().split(b"\n")
+        if cut_off:
+            with self.path.open("r+b") as file:
+                file.truncate(sum(len(line) + 1 for line in lines))
+        for line in lines[1:]:
+            record = json.loads(line, object_hook=_decode)
+            self._records[record["index"], record["inputs"]] = record
+
+
+def digest(image: np.ndarray, mask: np.ndarray) -> str:
+    """SHA-256 of a picture and its mask, shortened to 16 hexadecimal digits."""
+    return hashlib.sha256(image.tobytes() + mask.tobytes()).hexdigest()[:16]
+
+
+def _encode(array: np.ndarray) -> dict[str, str]:
+    # Thousands of features a picture: as decimal numbers they would take three times the room.
+    data = np.asarray(array, np.float32).tobytes()
+    return {"float32": base64.b64encode(data).decode()}
+
+
+def _decode(value: dict) -> Any:
+    if value.keys() == {"float32"}:
+        return np.frombuffer(base64.b64decode(value["float32"]), np.float32)
+    return value
