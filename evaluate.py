@@ -1,4 +1,4 @@
-"""Measures a trained model; writes a report as JSON, Markdown and HTML, and a contact sheet.
+"""Measures a trained model; writes a report as JSON, Markdown and HTML, and contact sheets.
 
     python evaluate.py --workdir=DIR --output=report.json
     python evaluate.py --workdir=DIR --output=posterior.json --protocol=posterior
@@ -11,33 +11,48 @@ Protocols (docs/evaluation.md defines every figure):
   posterior   completions of portraits with hidden faces against the exact posterior; next to the
               model stand the oracle and two baselines
 
-Without --config the configuration that the model was trained with is used.
+Several checkpoints of a run, as curves over training: --steps=all or --steps=1000,2000.
+Another program, measured beside the model by the same code:
+
+    python evaluate.py --workdir=DIR --export_inputs=INPUTS     # its inputs; then, after running it
+    python evaluate.py --workdir=DIR --output=report.json --compare=COMPLETIONS
+
+Without --config the configuration that the model was trained with is used. Started again with the
+same --output, an evaluation that was broken off goes on where it stopped.
 """
 
+import functools
 import hashlib
+import re
 from pathlib import Path
 
 import ml_collections
+import numpy as np
 from absl import app, flags, logging
 from ml_collections import config_flags
 
 from uctgan_jax import compilation_cache, posterior_benchmark
+from uctgan_jax.comparison import CompletionsFolder, export_inputs
 from uctgan_jax.data.pipeline import eval_batches
 from uctgan_jax.data.sources import open_source
 from uctgan_jax.evaluation import (
+    Complete,
     Extractor,
+    choose_pictures,
+    complete_pictures,
     environment,
     evaluate,
-    format_report,
+    model,
     write_report,
 )
 from uctgan_jax.images import completion_sheet, write_image
-from uctgan_jax.inpainting import Inpainter
+from uctgan_jax.inpainting import Inpainter, saved_steps
 from uctgan_jax.metrics.diversity import enlarge
 from uctgan_jax.metrics.inception import inception, load_inception
 from uctgan_jax.metrics.lpips import vgg16_features
 from uctgan_jax.metrics.posterior import FACE_WINDOW
-from uctgan_jax.report import to_html, to_markdown
+from uctgan_jax.records import Records
+from uctgan_jax.report import to_html, to_markdown, to_svg, to_text
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration of data and evaluation.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run to evaluate.")
@@ -49,8 +64,17 @@ _PROTOCOL = flags.DEFINE_enum(
 _INCEPTION = flags.DEFINE_string(
     "inception_weights", None, "FID's weights file of 2015, for --protocol=paper."
 )
+_STEPS = flags.DEFINE_string(
+    "steps", None, "Checkpoints to measure: all, or steps as in 200,400. By default the newest."
+)
+_EXPORT = flags.DEFINE_string(
+    "export_inputs", None, "Write inputs, masks and truths to this folder, and measure nothing."
+)
+_COMPARE = flags.DEFINE_multi_string(
+    "compare", [], "Folder of another program's completions of these inputs; may be repeated."
+)
 
-_SHOWN_SAMPLES = 8  # completions a row of the contact sheet
+_SHOWN_SAMPLES = 8  # completions a row of a contact sheet
 
 
 def main(argv: list[str]) -> None:
@@ -71,15 +95,26 @@ def run() -> None:
     if output.is_dir():
         raise ValueError(f"--output={output} must be a file, but is a folder.")
 
-    inpainter = Inpainter.load(_WORKDIR.value)
+    posterior = _PROTOCOL.value == "posterior"
+    if posterior and (_COMPARE.value or _EXPORT.value):
+        raise ValueError(
+            "--compare and --export_inputs are for the protocols completion and paper."
+        )
+
+    *earlier, step = _steps()
+    inpainter = Inpainter.load(_WORKDIR.value, step)
     config = _CONFIG.value or inpainter.config
     if config.image_size != inpainter.image_size:
         raise ValueError(
             f"image_size ({config.image_size}) in --config must be that of the model in "
             f"{_WORKDIR.value} ({inpainter.image_size})."
         )
-    measure = _posterior if _PROTOCOL.value == "posterior" else _completion
-    figures, table, sheet = measure(inpainter, config)
+    if _EXPORT.value is not None:
+        batches, num_examples = _pictures(config)
+        export_inputs(batches(), _EXPORT.value, num_examples=num_examples)
+        print(f"{num_examples} inputs with masks and truths are in {_EXPORT.value}")
+        return
+    figures, sheets = (_posterior if posterior else _completion)(inpainter, earlier, config)
     report = {
         "protocol": _PROTOCOL.value,
         **figures,
@@ -91,16 +126,42 @@ def run() -> None:
         **environment(),
     }
     write_report(output, report)
-    sheet_path = output.with_name("contact_sheet.png")
-    write_image(sheet_path, sheet)
-    output.with_suffix(".md").write_text(to_markdown(report, sheet_path.name))
-    output.with_suffix(".html").write_text(to_html(report, sheet))
-    print(table)
-    print(f"\nmodel at step {inpainter.step}; wrote {output}, .md and .html, and {sheet_path}")
+    names = {}
+    for title, sheet in sheets.items():
+        # The first one's name is the same for every report.
+        names[title] = re.sub(r"\W+", "_", f"contact_sheet {title}" if names else "contact_sheet")
+        names[title] += ".png"
+        write_image(output.with_name(names[title]), sheet)
+    curves = None
+    if "training" in report:
+        curves = "curves.svg"
+        output.with_name(curves).write_text(to_svg(report))
+    output.with_suffix(".md").write_text(to_markdown(report, names, curves))
+    output.with_suffix(".html").write_text(to_html(report, sheets))
+    print(to_text(report))
+    print(f"\nWrote {output}, .md and .html, and {output.with_name('contact_sheet*.png')}")
 
 
-def _completion(inpainter: Inpainter, config: ml_collections.ConfigDict):
-    extractor, features = _extractor() if _PROTOCOL.value == "paper" else (None, None)
+def _steps() -> list[int | None]:
+    """The checkpoints to measure, the oldest first; None stands for the newest."""
+    if _STEPS.value is None:
+        return [None]
+    saved = saved_steps(_WORKDIR.value)
+    if _STEPS.value == "all":
+        wanted = saved
+    elif all(step.isdecimal() for step in _STEPS.value.split(",")):
+        wanted = sorted({int(step) for step in _STEPS.value.split(",")})
+    else:
+        raise ValueError(f"--steps={_STEPS.value} must be all, or steps as in 200,400.")
+    if not wanted or not set(wanted) <= set(saved):
+        raise FileNotFoundError(
+            f"--steps={_STEPS.value}: {_WORKDIR.value} has checkpoints of the steps {saved}."
+        )
+    return wanted
+
+
+def _pictures(config: ml_collections.ConfigDict):
+    """What gives the batches, anew with every call, and how many pictures they hold."""
     source = open_source(
         config.data.source,
         split=_SPLIT.value,
@@ -109,43 +170,120 @@ def _completion(inpainter: Inpainter, config: ml_collections.ConfigDict):
         avatars_examples=tuple(config.data.avatars_examples),
         max_corrupt=config.data.max_corrupt,
     )
-    mask = config.mask
     num_examples = min(config.eval.num_examples, len(source))
-    num_samples = config.eval.num_samples
-    num_pairs = min(config.eval.get("num_pairs", 50), num_samples * (num_samples - 1) // 2)
-    batches = eval_batches(
+    batches = functools.partial(
+        eval_batches,
         source,
         image_size=config.image_size,
         batch_size=config.eval.batch_size,
-        mask_kind=mask.kind,
-        hole_share=tuple(mask.hole_share),
-        region=tuple(mask.region),
-        mask_convention=mask.convention,
+        mask_kind=config.mask.kind,
+        hole_share=tuple(config.mask.hole_share),
+        region=tuple(config.mask.region),
+        mask_convention=config.mask.convention,
         seed=config.eval.seed,
         num_examples=num_examples,
     )
-    figures, shown = evaluate(
-        inpainter,
-        batches,
-        num_examples=num_examples,
-        num_samples=num_samples,
-        num_pairs=num_pairs or None,
-        same_hole=mask.kind == "window"
-        or (mask.kind == "center" and len(set(mask.hole_share)) == 1),
-        seed=config.eval.seed,
-        extractor=extractor,
-    )
+    return batches, num_examples
+
+
+def _completion(inpainter: Inpainter, earlier: list[int], config: ml_collections.ConfigDict):
+    extractor, features = _extractor() if _PROTOCOL.value == "paper" else (None, None)
+    batches, num_examples = _pictures(config)
+    mask, seed, num_samples = config.mask, config.eval.seed, config.eval.num_samples
+    num_pairs = min(config.eval.get("num_pairs", 50), num_samples * (num_samples - 1) // 2)
+    same_hole = mask.kind == "window" or (mask.kind == "center" and len(set(mask.hole_share)) == 1)
+    folders = _compared(num_examples, num_samples, config.image_size)
+
+    def measure(name: str, complete: Complete, digest: str, reconstruct=None):
+        """A system's part of the report."""
+        records = Records(
+            Path(_OUTPUT.value).with_suffix(".records"),
+            {
+                "completions_of": digest,
+                "num_samples": num_samples,
+                "num_pairs": num_pairs,
+                "same_hole": same_hole,
+                "seed": seed,
+                "features": features,
+                "versions": environment()["versions"],
+            },
+        )
+        if len(records):
+            print(f"{name}: {len(records)} pictures were measured before, in {records.path}")
+        part, measured = evaluate(
+            complete,
+            batches(),
+            num_examples=num_examples,
+            num_samples=num_samples,
+            same_hole=same_hole,
+            reconstruct=reconstruct,
+            seed=seed,
+            num_pairs=num_pairs or None,
+            extractor=extractor,
+            records=records,
+            name=name,
+        )
+        part["shown"] = choose_pictures(measured)
+        return part
+
+    def sheets(part: dict, complete: Complete) -> dict[str, np.ndarray]:
+        """Contact sheets of the pictures that the part names, by title."""
+        pictures = complete_pictures(complete, batches(), sum(part["shown"].values(), []))
+        drawn = {}
+        for title, indices in part["shown"].items():
+            rows = zip(*(pictures[i] for i in indices), strict=True)
+            images, masks, completions = map(np.stack, rows)
+            drawn[title] = completion_sheet(images, masks, completions[:, :_SHOWN_SAMPLES])
+        return drawn
+
+    def measure_model(inpainter: Inpainter, name: str):
+        complete = model(inpainter, num_samples, seed)
+        return measure(name, complete, inpainter.digest, inpainter.reconstruct), complete
+
+    training = []
+    for step in earlier:
+        earlier_model = Inpainter.load(_WORKDIR.value, step)
+        part, _ = measure_model(earlier_model, f"step {step}")
+        training.append(_at_step(earlier_model, part))
+    report, complete = measure_model(inpainter, "model")
+    if training:
+        report["training"] = [*training, _at_step(inpainter, report)]
+    drawn = sheets(report, complete)
+    if folders:
+        report["compared"] = {}
+    for name, folder in folders.items():
+        part = measure(name, folder.complete, folder.digest)
+        kept = ("figures", "by_hole_share", "sets", "shown")
+        report["compared"][name] = {key: part[key] for key in kept if key in part}
+        report["compared"][name]["digest"] = folder.digest
+        drawn |= {f"{name}, {title}": s for title, s in sheets(part, folder.complete).items()}
     if features is not None:
-        figures["features"] = features
-    table = format_report(figures)
-    shown["completions"] = shown["completions"][:, :_SHOWN_SAMPLES]
-    figures["data"] = {
+        report["features"] = features
+    report["data"] = {
         "source": config.data.source,
         "split": _SPLIT.value,
         "image_size": config.image_size,
     }
-    figures["mask"] = mask.to_dict()
-    return figures, table, completion_sheet(**shown)
+    report["mask"] = mask.to_dict()
+    return report, drawn
+
+
+def _compared(num_examples: int, num_samples: int, image_size: int) -> dict:
+    """The folders of --compare by their own names, all checked."""
+    folders = {}
+    for path in map(Path, _COMPARE.value):
+        if path.name in ("model", *folders):
+            raise ValueError(f"--compare={path}: another system is called {path.name!r} already.")
+        folders[path.name] = CompletionsFolder(
+            path, num_examples=num_examples, num_samples=num_samples, image_size=image_size
+        )
+    return folders
+
+
+def _at_step(inpainter: Inpainter, part: dict) -> dict:
+    """A checkpoint's place in the curves over training."""
+    kept = {key: part[key] for key in ("figures", "sets") if key in part}
+    return {"step": int(inpainter.step), "digest": inpainter.digest, **kept}
 
 
 def _extractor() -> tuple[Extractor, dict[str, str]]:
@@ -167,11 +305,17 @@ def _extractor() -> tuple[Extractor, dict[str, str]]:
     return lambda images: inception(params, images), named
 
 
-def _posterior(inpainter: Inpainter, config: ml_collections.ConfigDict):
+def _posterior(inpainter: Inpainter, earlier: list[int], config: ml_collections.ConfigDict):
     num_samples, seed = config.eval.num_samples, config.eval.seed
+    inpainters = {f"step {step}": Inpainter.load(_WORKDIR.value, step) for step in earlier}
+    inpainters["model"] = inpainter
+    systems = {
+        name: posterior_benchmark.model(each, num_samples, seed)
+        for name, each in inpainters.items()
+    }
     figures, sheet = posterior_benchmark.benchmark(
         {
-            "model": posterior_benchmark.model(inpainter, num_samples, seed),
+            **systems,
             "oracle": posterior_benchmark.oracle(num_samples, seed),
             "mean colour": posterior_benchmark.mean_colour_fill(num_samples),
             "telea": posterior_benchmark.telea(num_samples),
@@ -182,13 +326,17 @@ def _posterior(inpainter: Inpainter, config: ml_collections.ConfigDict):
         split=_SPLIT.value,
         seed=seed,
     )
+    if earlier:
+        figures["training"] = [
+            _at_step(inpainters[name], {"figures": figures["figures"][name]}) for name in systems
+        ]
     figures["data"] = {
         "source": "avatars",
         "split": _SPLIT.value,
         "image_size": config.image_size,
     }
     figures["mask"] = {"kind": "window", "region": FACE_WINDOW}
-    return figures, posterior_benchmark.format_benchmark(figures), sheet
+    return figures, {"first pictures": sheet}
 
 
 if __name__ == "__main__":

@@ -98,11 +98,8 @@ def test_what_a_degenerate_system_does_well_stays_visible(report):
     assert figures["blurred"]["diversity_ratio"] > 0.5
 
 
-def test_the_report_is_json_and_a_table(report):
+def test_the_report_is_json(report):
     json.dumps(report, allow_nan=False)
-    lines = bench.format_benchmark(report).splitlines()
-    assert len({len(line) for line in lines[2:]}) == 1
-    assert lines[3].startswith("perfect")
 
 
 def test_a_model_is_given_the_portrait_and_its_own_key(report):

@@ -1,7 +1,7 @@
-"""The evaluation loop: a model and pictures with holes in, a report of figures out.
+"""The evaluation loop: completions of pictures with holes in, a report of figures out.
 
-`evaluate` draws K completions of every picture and measures them; `write_report` and
-`format_report` are what the command line makes of the result.
+`evaluate` measures K completions of every picture, whoever made them; `choose_pictures` says which
+are worth a look, and `complete_pictures` makes their completions again.
 """
 
 import datetime
@@ -25,6 +25,7 @@ from uctgan_jax.metrics.inception_score import inception_score, modified_incepti
 from uctgan_jax.metrics.lpips import MIN_SIZE, lpips_pairs
 from uctgan_jax.metrics.manifold import manifold_figures
 from uctgan_jax.metrics.separability import inception_discriminative_scores
+from uctgan_jax.records import Records, digest
 
 # Figures against the truth, and which completion of K counts as the best by each.
 BEST = {
@@ -39,126 +40,216 @@ DIVERSITY = ("lpips_out", "lpips_hole", "l1_hole")
 NUM_NEIGHBOURS = 5  # of precision, recall, density and coverage
 NUM_SPLITS = 10  # of IS
 
+# From images uint8 [B, S, S, 3], masks uint8 [B, S, S, 1] (1 = hole) and the pictures' places in
+# the split, int [B], to K completions of each, uint8 [B, K, S, S, 3].
+Complete = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+# From images and masks to one completion of each, uint8 [B, S, S, 3].
+Reconstruct = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
 # From pictures, float32 [B, H, W, 3] in [-1, 1], to features [B, D] and, of a classifier, logits.
 Extractor = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
 
 
 def evaluate(
-    inpainter,
+    complete: Complete,
     batches: Iterable[dict[str, np.ndarray]],
     *,
     num_examples: int,
     num_samples: int,
     same_hole: bool,
+    reconstruct: Reconstruct | None = None,
     seed: int = 0,
     num_pairs: int | None = None,
     extractor: Extractor | None = None,
-    num_shown: int = 8,
-) -> tuple[dict, dict[str, np.ndarray]]:
-    """Measures `num_samples` completions of every picture; the figures depend on no batch size.
+    records: Records | None = None,
+    name: str = "evaluate",
+) -> tuple[dict, list[dict]]:
+    """Measures the K completions of every picture; the figures depend on no batch size.
 
-    The completions of picture i use the key `fold_in(key(seed), i)`, and every picture is
-    measured by itself.
+    Every picture is measured by itself, as a composite: what a completion altered outside the
+    hole is put back first, and reported.
 
     Args:
-        inpainter: has `sample(images, masks, keys, num_samples)` -> uint8 [B, K, S, S, 3] and
-            `reconstruct(images, masks)` -> uint8 [B, S, S, 3], as `Inpainter` has.
+        complete: gives the completions, see `model`; or `CompletionsFolder.complete`.
         batches: dicts of image uint8 [B, S, S, 3], mask uint8 [B, S, S, 1] (1 = hole) and index
             int [B]; the last may be short.
         num_examples: how many pictures the batches hold, for the progress bar.
         num_samples: K.
         same_hole: whether every picture has the same hole; decides how the hole is cropped for
             I_out(m), see `diversity.crop_to_hole`.
-        seed: of the completions, and of the choice of pairs.
+        reconstruct: completes pictures with the code of the picture itself, if the system can.
+        seed: of the choice of pairs.
         num_pairs: pairs of completions of each picture for the diversity; all by default.
         extractor: features for the figures over sets; without it there are none.
-        num_shown: how many pictures to give back for looking at.
+        records: pictures in it are not measured again, new ones are added.
+        name: of what is measured, for the progress bar.
 
     Returns:
         The report, a dict that JSON can hold: `figures` (see `summarise`), `by_hole_share` (the
         same for pictures with holes of 0-10 %, 10-20 % ... of the area), `sets` with an extractor
         (see `compare_sets`), `variants` (what exactly each figure is), `num_examples`,
-        `num_samples`, `num_pairs`, `seed`; and the first `num_shown` pictures: `images`, `masks`
-        and `completions`, as `images.completion_sheet` takes them.
+        `num_samples`, `num_pairs`, `seed`; and the record of every picture (see `measure`).
 
     Raises:
         ValueError: fewer than 1 sample, a figure that is not a number, no pictures.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples ({num_samples}) must be at least 1.")
-    if num_pairs is not None:
-        diversity.select_pairs(num_samples, num_pairs)  # refuses before the long work
+    pairs = None
+    if num_samples > 1:
+        pairs = diversity.select_pairs(num_samples, num_pairs)  # refuses before the long work
 
-    records, shown, features, batch_size = [], [], [], None
-    with tqdm(total=num_examples, desc="evaluate", unit="picture") as progress:
+    measured: list[dict] = []
+    batch_size = None
+    with tqdm(total=num_examples, desc=name, unit="picture") as progress:
         for batch in batches:
             images, masks, index = batch["image"], batch["mask"], batch["index"]
             batch_size = batch_size or len(images)
-            # A short last batch is filled up, so that nothing is compiled a second time.
-            rows = np.minimum(np.arange(batch_size), len(images) - 1)
-            keys = picture_keys(seed, index[rows])
-            completions = inpainter.sample(images[rows], masks[rows], keys, num_samples)
-            reconstructions = inpainter.reconstruct(images[rows], masks[rows])
-            for row in range(len(images)):
-                pairs = (
-                    diversity.select_pairs(num_samples, num_pairs, (seed, int(index[row])))
-                    if num_samples > 1
-                    else None
-                )
-                records.append(
-                    measure(
+            inputs = [digest(*pair) for pair in zip(images, masks, strict=True)]
+            known = [
+                None if records is None else records.get(int(i), picture)
+                for i, picture in zip(index, inputs, strict=True)
+            ]
+            todo = [row for row, record in enumerate(known) if record is None]
+            if todo:
+                rows = _filled(todo, batch_size)
+                completions = complete(images[rows], masks[rows], index[rows])
+                if reconstruct is not None:
+                    reconstructions = reconstruct(images[rows], masks[rows])
+            for place, row in enumerate(todo):
+                if num_samples > 1:
+                    pairs = diversity.select_pairs(num_samples, num_pairs, (seed, int(index[row])))
+                record = {
+                    "index": int(index[row]),
+                    "inputs": inputs[row],
+                    **measure(
                         images[row],
                         masks[row],
-                        completions[row],
-                        reconstructions[row],
+                        completions[place],
+                        None if reconstruct is None else reconstructions[place],
                         pairs=pairs,
                         crop_size=crop_size(same_hole, *images.shape[1:3]),
-                    )
-                )
-                if extractor is not None:
-                    pair = np.stack([images[row], completions[row, 0]])
-                    features.append(extractor(to_float(pair)))
-                if len(shown) < num_shown:
-                    shown.append((images[row], masks[row], completions[row]))
+                        extractor=extractor,
+                    ),
+                }
+                if records is not None:
+                    records.add(record)
+                known[row] = record
                 progress.update()
-    if not records:
+            progress.update(len(images) - len(todo))
+            measured += known
+    if not measured:
         raise ValueError("There were no pictures to evaluate.")
     report = {
-        "figures": summarise(records),
-        "by_hole_share": by_hole_share(records),
+        "figures": summarise(measured),
+        "by_hole_share": by_hole_share(measured),
         "variants": variants(same_hole, masks[0]),
-        "num_examples": len(records),
+        "num_examples": len(measured),
         "num_samples": num_samples,
-        "num_pairs": 0 if num_samples == 1 else len(pairs),
+        "num_pairs": 0 if pairs is None else len(pairs),
         "seed": seed,
     }
     if extractor is not None:
-        vectors = np.stack([np.asarray(vector) for vector, _ in features], axis=1)
-        logits = [logits for _, logits in features]
-        logits = None if logits[0] is None else np.stack([np.asarray(x)[1] for x in logits])
-        report["sets"] = compare_sets(vectors[1], vectors[0], logits)
-    stacks = (np.stack(arrays) for arrays in zip(*shown, strict=True))
-    return report, dict(zip(("images", "masks", "completions"), stacks, strict=False))
+        features, references, logits = (
+            None if measured[0][part] is None else np.stack([record[part] for record in measured])
+            for part in ("features", "truth_features", "logits")
+        )
+        report["sets"] = compare_sets(features, references, logits)
+    return report, measured
 
 
-def measure(image, mask, completions, reconstruction, *, pairs, crop_size=None) -> dict:
+def model(inpainter, num_samples: int, seed: int) -> Complete:
+    """A trained model's completions; those of picture i use the key `fold_in(key(seed), i)`."""
+    return lambda images, masks, index: inpainter.sample(
+        images, masks, picture_keys(seed, index), num_samples
+    )
+
+
+def choose_pictures(records: list[dict], num_shown: int = 8) -> dict[str, list[int]]:
+    """Pictures worth a look: title -> their places in the split, the most telling first.
+
+    "first pictures"; "most diverse" and "least diverse" by I_out(m), where there is more than one
+    completion; "best realism" and "worst realism" by the mean LPIPS of the completions to the
+    truth. No picture is both among the most and the least: of few pictures, fewer are shown.
+    """
+    chosen = {"first pictures": [record["index"] for record in records[:num_shown]]}
+
+    def extremes(most: str, least: str, value: Callable[[dict], float]) -> None:
+        ordered = sorted(records, key=value)
+        count = min(num_shown, len(records) // 2)
+        if count:
+            chosen[most] = [record["index"] for record in ordered[: -count - 1 : -1]]
+            chosen[least] = [record["index"] for record in ordered[:count]]
+
+    if records[0]["diversity"]:
+        extremes("most diverse", "least diverse", lambda r: r["diversity"]["lpips_hole"])
+    extremes("best realism", "worst realism", lambda r: -np.mean(r["samples"]["lpips"]))
+    return chosen
+
+
+def complete_pictures(
+    complete: Complete, batches: Iterable[dict[str, np.ndarray]], indices: Iterable[int]
+) -> dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Makes completions of some pictures again, to look at.
+
+    Args:
+        complete, batches: as for `evaluate`.
+        indices: the pictures' places in the split.
+
+    Returns:
+        Place in the split -> image uint8 [S, S, 3], mask uint8 [S, S, 1] and completions uint8
+        [K, S, S, 3], composites.
+    """
+    wanted, shown = set(indices), {}
+    batch_size = None
+    for batch in batches:
+        images, masks, index = batch["image"], batch["mask"], batch["index"]
+        batch_size = batch_size or len(images)
+        todo = [row for row in range(len(images)) if int(index[row]) in wanted]
+        if todo:
+            rows = _filled(todo, batch_size)
+            completions = complete(images[rows], masks[rows], index[rows])
+            for row, drawn in zip(todo, completions, strict=False):
+                composites = np.where(masks[row] == 1, drawn, images[row])
+                shown[int(index[row])] = images[row], masks[row], composites
+        if len(shown) == len(wanted):
+            break
+    return shown
+
+
+def _filled(rows: list[int], batch_size: int) -> list[int]:
+    """The rows and the last one repeated: with one batch size nothing is compiled twice."""
+    return rows + rows[-1:] * (batch_size - len(rows))
+
+
+def measure(
+    image, mask, completions, reconstruction, *, pairs, crop_size=None, extractor=None
+) -> dict:
     """Everything measured on one picture.
 
     Args:
         image: the truth, uint8 [S, S, 3].
         mask: uint8 [S, S, 1], 1 = hole.
-        completions: uint8 [K, S, S, 3].
-        reconstruction: uint8 [S, S, 3].
+        completions: uint8 [K, S, S, 3]; measured with the known pixels put back.
+        reconstruction: uint8 [S, S, 3], or None.
         pairs: int [P, 2] of the completions to compare for diversity, or None.
         crop_size: as `size` of `diversity.crop_to_hole`.
+        extractor: features for the figures over sets, or None.
 
     Returns:
-        `samples`, `reconstruction` and `mean_colour_fill`: figure -> float array [K], [1], [1];
-        `diversity`: figure -> float; `hole_share`: float; `known_pixels_identical`: bool.
+        `samples`, `reconstruction` (None without) and `mean_colour_fill`: figure -> [K], [1], [1]
+        floats; `diversity`: figure -> float; `hole_share`: float; `known_changed`: how many
+        completions had altered known pixels; `known_l1`: by how much, on average over all, on
+        [0, 1]; with an extractor `features` and `logits` of the first completion and
+        `truth_features`.
     """
-    num_samples = len(completions)
-    candidates = np.concatenate([completions, [reconstruction, fill_with_mean_colour(image, mask)]])
-    truth, predicted = to_float(image[None]), to_float(candidates)
+    known_errors = np.abs(completions.astype(np.int16) - image)[:, mask[..., 0] == 0]
+    completions = np.where(mask == 1, completions, image)
+    groups = {"samples": completions, "mean_colour_fill": fill_with_mean_colour(image, mask)[None]}
+    if reconstruction is not None:
+        groups["reconstruction"] = reconstruction[None]
+    truth, predicted = to_float(image[None]), to_float(np.concatenate(list(groups.values())))
     repeated = np.repeat(truth, len(predicted), axis=0)
     to_truth = np.stack([np.zeros(len(predicted), int), 1 + np.arange(len(predicted))], axis=1)
     figures = {
@@ -169,22 +260,29 @@ def measure(image, mask, completions, reconstruction, *, pairs, crop_size=None) 
         "hole_l1": pixel.hole_l1(predicted, repeated, mask),
         "hole_psnr": pixel.hole_psnr(predicted, repeated, mask),
     }
-    figures = {name: np.asarray(values, np.float64) for name, values in figures.items()}
-    record = {
-        "samples": {name: values[:num_samples] for name, values in figures.items()},
-        "reconstruction": {name: values[num_samples, None] for name, values in figures.items()},
-        "mean_colour_fill": {name: values[-1:] for name, values in figures.items()},
-        "hole_share": float(mask.mean()),
-        "known_pixels_identical": bool((completions == image)[:, mask[..., 0] == 0].all()),
-        "diversity": {},
-    }
+    record: dict = {"reconstruction": None}
+    start = 0
+    for group, pictures in groups.items():
+        rows = slice(start, start + len(pictures))
+        record[group] = {
+            name: np.asarray(values[rows], np.float64).tolist() for name, values in figures.items()
+        }
+        start = rows.stop
+    record["hole_share"] = float(mask.mean())
+    record["known_changed"] = int(known_errors.any(axis=(1, 2)).sum())
+    record["known_l1"] = float(known_errors.mean() / 255) if known_errors.size else 0.0
+    record["diversity"] = {}
     if pairs is not None:
-        drawn = predicted[:num_samples]
+        drawn = predicted[: len(completions)]
         record["diversity"] = {
             "lpips_out": diversity.lpips_diversity(drawn, pairs),
             "lpips_hole": diversity.lpips_diversity_in_hole(drawn, mask, pairs, size=crop_size),
             "l1_hole": diversity.l1_diversity_in_hole(drawn, mask, pairs),
         }
+    if extractor is not None:
+        features, logits = extractor(np.concatenate([truth, predicted[:1]]))
+        record["truth_features"], record["features"] = np.asarray(features, np.float32)
+        record["logits"] = None if logits is None else np.asarray(logits[1], np.float32)
     return record
 
 
@@ -194,16 +292,23 @@ def summarise(records: list[dict]) -> dict:
     - `samples`: figure -> `mean_of_k`, the average over all completions, and `best_of_k`, the
       average over pictures of the best completion *by that figure* (it needs the truth: an
       oracle's choice).
-    - `reconstruction`, `mean_colour_fill`: figure -> average.
+    - `reconstruction`, `mean_colour_fill`: figure -> average; `reconstruction` is None where the
+      system has none.
     - `diversity`: figure -> average, or None with one completion a picture.
     - `equal_to_truth`: how many pictures of each sort had an infinite PSNR. Averages of PSNR leave
       them out; one that is left with nothing is None.
-    - `known_pixels_identical`, `hole_share`.
+    - `known_pixels_changed`: how many completions altered known pixels, before these were put
+      back; `known_l1`: by how much, on average over all completions, on [0, 1].
+    - `hole_share`.
 
     Raises:
         ValueError: a figure that is not a number.
     """
-    figures: dict = {"samples": {}, "reconstruction": {}, "mean_colour_fill": {}}
+    singles = ["reconstruction", "mean_colour_fill"]
+    figures: dict = {"samples": {}, **{part: {} for part in singles}}
+    if records[0]["reconstruction"] is None:
+        figures["reconstruction"] = None
+        singles.remove("reconstruction")
     equal_to_truth = {}
     for name, best in BEST.items():
         values = np.stack([record["samples"][name] for record in records])
@@ -211,9 +316,9 @@ def summarise(records: list[dict]) -> dict:
             "mean_of_k": _mean(name, values),
             "best_of_k": _mean(name, best(values, axis=1)),
         }
-        for part in ("reconstruction", "mean_colour_fill"):
+        for part in singles:
             figures[part][name] = _mean(name, [record[part][name] for record in records])
-    for part in ("samples", "reconstruction", "mean_colour_fill"):
+    for part in ("samples", *singles):
         psnr = np.stack([record[part]["psnr"] for record in records])
         equal_to_truth[part] = int(np.isinf(psnr).sum())
     figures["diversity"] = {
@@ -221,7 +326,8 @@ def summarise(records: list[dict]) -> dict:
         for name in DIVERSITY
     }
     figures["equal_to_truth"] = equal_to_truth
-    figures["known_pixels_identical"] = all(r["known_pixels_identical"] for r in records)
+    figures["known_pixels_changed"] = sum(r["known_changed"] for r in records)
+    figures["known_l1"] = _mean("known_l1", [r["known_l1"] for r in records])
     figures["hole_share"] = _mean("hole_share", [r["hole_share"] for r in records])
     return figures
 
@@ -383,54 +489,3 @@ def _refuse_non_finite(value, where):
             _refuse_non_finite(item, f"{where}[{i}]")
     elif isinstance(value, float) and not np.isfinite(value):
         raise ValueError(f"{where} is {value}; a report holds finite numbers only.")
-
-
-def format_report(report: dict) -> str:
-    """The report's figures as an aligned text table."""
-    figures = report["figures"]
-    num_samples = report["num_samples"]
-    lines = [
-        f"{report['num_examples']} pictures, {num_samples} completions each, "
-        f"{report['num_pairs']} pairs a picture, seed {report['seed']}",
-        "",
-        f"{'against the truth':<20}{'mean of K':>12}{'best of K':>12}"
-        f"{'reconstruction':>16}{'mean colour':>13}",
-    ]
-    for name in BEST:
-        values = (
-            figures["samples"][name]["mean_of_k"],
-            figures["samples"][name]["best_of_k"],
-            figures["reconstruction"][name],
-            figures["mean_colour_fill"][name],
-        )
-        cells = [_cell(name, value) for value in values]
-        lines.append(f"{_LABELS[name]:<20}{cells[0]:>12}{cells[1]:>12}{cells[2]:>16}{cells[3]:>13}")
-    lines += ["", f"{'diversity':<20}{'mean over pairs':>18}"]
-    for name in DIVERSITY:
-        lines.append(f"{_LABELS[name]:<20}{_cell(name, figures['diversity'][name]):>18}")
-    if "sets" in report:
-        network = report["features"]["network"]
-        lines += ["", f"first completions against the truth, features of {network}"]
-        lines += [f"{name:<28}{value:>12.4f}" for name, value in report["sets"].items()]
-    identical = "identical" if figures["known_pixels_identical"] else "ALTERED"
-    lines += ["", f"known pixels: {identical}; hole share {figures['hole_share']:.1%}"]
-    return "\n".join(lines)
-
-
-_LABELS = {
-    "l1": "l1 (less)",
-    "psnr": "PSNR dB (more)",
-    "ssim": "SSIM (more)",
-    "lpips": "LPIPS (less)",
-    "hole_l1": "hole l1 (less)",
-    "hole_psnr": "hole PSNR dB (more)",
-    "lpips_out": "LPIPS I_out",
-    "lpips_hole": "LPIPS I_out(m)",
-    "l1_hole": "hole l1",
-}
-
-
-def _cell(name, value):
-    if value is None:
-        return "-"
-    return f"{value:.2f}" if "psnr" in name else f"{value:.4f}"

@@ -200,27 +200,3 @@ class _Tally:
             "skin_agreement": float(np.mean(self.skin)) if self.skin else None,
             "known_pixels_identical": self.identical,
         }
-
-
-def format_benchmark(report: dict) -> str:
-    """The figures as an aligned text table, one line a system."""
-    names = {
-        "validity": "validity",
-        "distance": "distance",
-        "mode_recall": "mode recall",
-        "calibration": "calibration",
-        "diversity_ratio": "diversity ratio",
-        "realism": "FD-vgg16",
-        "skin_agreement": "skin agreement",
-    }
-    width = 2 + max(map(len, [*report["figures"], "perfect"]))
-    lines = [
-        f"{report['num_examples']} portraits, {report['num_samples']} completions each, "
-        f"seed {report['seed']}",
-        "",
-        f"{'':<{width}}" + "".join(f"{label:>17}" for label in names.values()),
-    ]
-    for system, figures in {"perfect": FIGURES, **report["figures"]}.items():
-        cells = ("-" if figures[name] is None else f"{figures[name]:.4f}" for name in names)
-        lines.append(f"{system:<{width}}" + "".join(f"{cell:>17}" for cell in cells))
-    return "\n".join(lines)
