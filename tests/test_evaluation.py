@@ -4,7 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from uctgan_jax import evaluation
+from configs import default
+from tests.conftest import TINY_MODEL
+from uctgan_jax import Inpainter, evaluation
 from uctgan_jax.records import Records
 
 SIZE = 32
@@ -299,3 +301,19 @@ def test_the_report_is_written_whole_or_not_at_all(tmp_path, report):
         evaluation.write_report(path, {"figures": {"x": [0.0, float("nan")]}})
     assert json.loads(path.read_text()) == full
     assert [p.name for p in path.parent.iterdir()] == ["report.json"]
+
+
+def test_the_figures_do_not_depend_on_the_number_of_devices(networks):
+    config = default.get_config(SIZE)
+    config.model = TINY_MODEL
+    params = jax.device_get(jax.jit(networks.init_generator)(jax.random.key(3)))
+    devices = jax.devices()
+    assert len(devices) == 8
+    # 5 pictures in batches of 3: neither divides by 8, and the last batch is short.
+    (eight, _), (one, _) = (
+        evaluate_with(Inpainter(config, params, 0, "", devices=spread), 5, 3)
+        for spread in (devices, devices[:1])
+    )
+    for part in ("samples", "reconstruction", "diversity"):
+        for name, value in one["figures"][part].items():
+            assert eight["figures"][part][name] == pytest.approx(value, rel=2e-3), (part, name)
