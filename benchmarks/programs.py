@@ -1,0 +1,94 @@
+"""What the benchmarks measure: the programs of a config, and batches of the shapes they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from uctgan_jax.inpainting import complete_codes
+from uctgan_jax.nets import Networks, build_networks
+from uctgan_jax.train_state import TrainState, create_train_state
+from uctgan_jax.train_step import LossWeights, TrainStep, make_train_step
+from uctgan_jax.training import make_optimizers
+
+
+def make_networks(config: ml_collections.ConfigDict) -> Networks:
+    """The networks of a config."""
+    return build_networks(
+        image_size=config.image_size,
+        compute_dtype=config.compute_dtype,
+        remat=config.remat,
+        **config.model,
+    )
+
+
+def train_program(
+    config: ml_collections.ConfigDict, axis_name: str | None = None
+) -> tuple[Callable[[], TrainState], TrainStep]:
+    """Makers of the state and of the next state, neither compiled.
+
+    Returns:
+      `create() -> state` and `step(state, batch) -> (state, metrics)`, see `make_train_step`.
+    """
+    networks = make_networks(config)
+    optimizers = make_optimizers(**config.optimizer)
+    step = make_train_step(
+        networks=networks,
+        optimizers=optimizers,
+        weights=LossWeights(**config.loss),
+        seed=config.seed,
+        color_jitter=config.color_jitter,
+        ema_decay=config.ema_decay,
+        axis_name=axis_name,
+    )
+
+    def create() -> TrainState:
+        return create_train_state(jax.random.key(config.seed), networks, optimizers)
+
+    return create, step
+
+
+def batch_shapes(batch_size: int, image_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a training batch."""
+
+    def pictures(channels: int) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((batch_size, image_size, image_size, channels), jnp.uint8)
+
+    index = jax.ShapeDtypeStruct((batch_size,), jnp.uint32)
+    return {"image": pictures(3), "instance": pictures(3), "mask": pictures(1), "index": index}
+
+
+def random_batch(batch_size: int, image_size: int) -> dict[str, np.ndarray]:
+    """A training batch of noise with the centre hole."""
+    rng = np.random.default_rng(0)
+    shape = (batch_size, image_size, image_size)
+    mask = np.zeros((*shape, 1), np.uint8)
+    hole = slice(image_size // 4, image_size * 3 // 4)
+    mask[:, hole, hole] = 1
+    return {
+        "image": rng.integers(0, 256, (*shape, 3), dtype=np.uint8),
+        "instance": rng.integers(0, 256, (*shape, 3), dtype=np.uint8),
+        "mask": mask,
+        "index": np.arange(batch_size, dtype=np.uint32),
+    }
+
+
+def completion_flop(networks: Networks, params: Any, num_samples: int = 1) -> float:
+    """Operations of `num_samples` completions of one picture: E2 once, G once for each."""
+    batch = batch_shapes(1, networks.image_size)
+    codes = jax.ShapeDtypeStruct((1, num_samples, networks.code_dim), jnp.float32)
+
+    def complete(*args: jax.Array) -> jax.Array:
+        return complete_codes(networks, *args)
+
+    return count_flop(complete, params, batch["image"], batch["mask"], codes)
+
+
+def count_flop(function: Callable, *args: Any) -> float:
+    """Floating-point operations of a function, as XLA counts them before it optimises."""
+    return jax.jit(function).lower(*args).cost_analysis()["flops"]

@@ -1,0 +1,163 @@
+"""How fast training runs here, and how soon: JSON on stdout.
+
+    python -m benchmarks.train_step --config=configs/avatars64.py [--seconds=30] \
+        [--config.batch_size=8] [--config.compute_dtype=bfloat16] ...
+
+Times the real step on all devices, on a batch that is there already, in turns with a bare matrix
+product of the same type: `share_of_ceiling` is one against the other (a device each). The time to
+the first step runs from the config to the first step's metrics, without Python's imports: with
+an empty compilation cache, and again with the one that left behind. The data wait is the share of
+time the loop waits for batches that the input pipeline reads from a folder of synthetic JPEGs of
+the config's size.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import ml_collections
+import numpy as np
+from absl import app, flags, logging
+from jax.experimental.compilation_cache import compilation_cache as jax_cache
+from ml_collections import config_flags
+from tqdm import tqdm
+
+from benchmarks import programs
+from benchmarks.device import Matmul, device_name, time_in_turns
+from benchmarks.input_pipeline import write_jpegs
+from uctgan_jax import compilation_cache
+from uctgan_jax.data.pipeline import train_batches
+from uctgan_jax.data.sources import open_source
+from uctgan_jax.parallel import DataParallel
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
+_SECONDS = flags.DEFINE_float("seconds", 30, "For the step, and again for the data wait.")
+
+
+class Training:
+    """A run's state and compiled step, without its files."""
+
+    def __init__(self, config: ml_collections.ConfigDict):
+        """Makes the state on the devices; the step compiles when it is first taken."""
+        self.parallel = DataParallel(config.parallel)
+        self.parallel.check_batch_size(config.batch_size)
+        create, step = programs.train_program(config, self.parallel.axis_name)
+        self.state = self.parallel.replicate(jax.jit(create)())
+        self._step = self.parallel.compile(step)
+
+    def step(self, batch: dict[str, jax.Array]) -> None:
+        """Takes one step and waits for its metrics."""
+        self.state, metrics = self._step(self.state, batch)
+        jax.block_until_ready(metrics)
+
+
+def seconds_to_first_step(config: ml_collections.ConfigDict, cache: Path) -> float:
+    """Seconds from a config to the first step's metrics, with nothing compiled in memory."""
+    jax.clear_caches()
+    jax_cache.reset_cache()
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+    compilation_cache.enable()
+    batch = programs.random_batch(config.batch_size, config.image_size)
+    start = time.perf_counter()
+    training = Training(config)
+    training.step(training.parallel.shard(batch))
+    return time.perf_counter() - start
+
+
+def measure_rate(config: ml_collections.ConfigDict, training: Training, seconds: float) -> dict:
+    """Pictures and operations a second, beside the matrix product's."""
+    create, step = programs.train_program(config)
+    shapes = programs.batch_shapes(config.batch_size, config.image_size)
+    flop = programs.count_flop(step, jax.eval_shape(create), shapes)
+    batch = training.parallel.shard(programs.random_batch(config.batch_size, config.image_size))
+    matmul = Matmul(config.compute_dtype)
+    training.step(batch)
+    times = time_in_turns({"matmul": matmul, "step": lambda: training.step(batch)}, seconds=seconds)
+    rate = flop / times["step"] / jax.device_count()
+    ceiling = matmul.flop / times["matmul"]
+    return {
+        "step_ms": round(1e3 * times["step"], 2),
+        "pictures_per_second": round(config.batch_size / times["step"], 2),
+        "gflop_a_picture": round(flop / config.batch_size / 1e9, 2),
+        "gflop_per_second_a_device": round(rate / 1e9, 1),
+        "matmul_gflop_per_second": round(ceiling / 1e9, 1),
+        "share_of_ceiling": round(rate / ceiling, 3),
+    }
+
+
+def measure_data_wait(
+    config: ml_collections.ConfigDict, training: Training, folder: Path, seconds: float
+) -> dict:
+    """The share of training's time that goes by waiting for the input pipeline."""
+    write_jpegs(folder / "train", side=config.image_size, count=200)
+    batches = training.parallel.prefetch(
+        {**batch, "index": batch["index"].astype(np.uint32)}
+        for batch in train_batches(
+            open_source(f"folder:{folder}", split="train", image_size=config.image_size),
+            image_size=config.image_size,
+            batch_size=config.batch_size,
+            mask_kind=config.mask.kind,
+            hole_share=tuple(config.mask.hole_share),
+            region=tuple(config.mask.region),
+            flip=config.data.flip,
+            seed=config.seed,
+            num_threads=config.data.num_threads,
+        )
+    )
+    training.step(next(batches))
+    waited, steps, start = 0.0, 0, time.perf_counter()
+    while (now := time.perf_counter()) < start + seconds:
+        batch = next(batches)
+        waited += time.perf_counter() - now
+        training.step(batch)
+        steps += 1
+    elapsed = time.perf_counter() - start
+    return {
+        "data_wait_share": round(waited / elapsed, 4),
+        "pictures_per_second_with_data": round(steps * config.batch_size / elapsed, 2),
+    }
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+    logging.set_verbosity(logging.WARNING)
+    config = _CONFIG.value
+    bar = tqdm(total=4, file=sys.stderr, unit="part")
+    with tempfile.TemporaryDirectory() as temporary:
+        first = {}
+        for name in ("cold", "cached"):
+            bar.set_description(f"first step, {name}")
+            first[name] = round(seconds_to_first_step(config, Path(temporary) / "cache"), 2)
+            bar.update()
+        training = Training(config)
+        bar.set_description("steps")
+        rate = measure_rate(config, training, _SECONDS.value)
+        bar.update()
+        bar.set_description("data wait")
+        wait = measure_data_wait(config, training, Path(temporary) / "data", _SECONDS.value)
+        bar.update()
+    bar.close()
+    report = {
+        "device": device_name(),
+        "jax": jax.__version__,
+        "image_size": config.image_size,
+        "batch_size": config.batch_size,
+        "compute_dtype": config.compute_dtype,
+        "parallel": config.parallel,
+        "seconds_to_first_step": first,
+        **rate,
+        **wait,
+    }
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config"])
+    app.run(main)
