@@ -293,13 +293,18 @@ def _extractor() -> tuple[Extractor, dict[str, str]]:
             "No --inception_weights: FD-vgg16 and other proxies are reported, not FID. The weights "
             "file is pt_inception-2015-12-05-6726825d.pth, as pytorch-fid downloads it."
         )
-        named = {"network": "VGG16, relu5_3 averaged", "frechet_distance": "FD-vgg16, not FID"}
+        named = {
+            "network": "VGG16, relu5_3 averaged",
+            "frechet_distance": "FD-vgg16, not FID",
+            "short_name": "FD-vgg16",
+        }
         return lambda images: (vgg16_features(enlarge(images)), None), named
     path = Path(_INCEPTION.value).expanduser()
     params = load_inception(path)
     named = {
         "network": "InceptionV3 of 2015, as pytorch-fid",
         "frechet_distance": "FID of composites, bilinear to 299 x 299, 2x - 1",
+        "short_name": "FID",
         "weights": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
     return lambda images: inception(params, images), named

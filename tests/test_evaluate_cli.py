@@ -129,6 +129,14 @@ def test_several_checkpoints_give_curves(run):
     assert report["checkpoint"]["step"] == 4 and "training" not in report
 
 
+def test_one_completion_of_one_picture_leaves_out_what_needs_more(run):
+    run.config.eval.num_samples = run.config.eval.num_examples = 1
+    report, folder = run(steps="all")
+    assert report["shown"] == {"first pictures": [0]}
+    assert [p.name for p in folder.glob("*.png")] == ["contact_sheet.png"]
+    assert "I_out(m): pairs" not in (folder / "report.md").read_text()
+
+
 def test_started_again_nothing_is_measured_twice(run, monkeypatch, capsys):
     report, _ = run()
     monkeypatch.setattr(evaluation, "measure", None)

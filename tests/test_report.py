@@ -30,6 +30,11 @@ def bins(offset):
     return {s: {"num_examples": 3, **figures(offset)} for s in ("0-10 %", "10-20 %")}
 
 
+FEATURES = {
+    "network": "VGG16",
+    "frechet_distance": "FD-vgg16, not FID",
+    "short_name": "FD-vgg16",
+}
 COMMON = {
     "num_examples": 7,
     "num_samples": 3,
@@ -51,7 +56,7 @@ def report(request):
         "num_pairs": 3,
         "variants": dict.fromkeys(DIVERSITY, "LPIPS & <so on>"),
         "sets": {"frechet_distance": 12.3456},
-        "features": {"network": "VGG16", "frechet_distance": "FD-vgg16, not FID"},
+        "features": FEATURES,
         **COMMON,
     }
 
@@ -67,7 +72,7 @@ def two_systems():
         "num_pairs": 3,
         "variants": dict.fromkeys(DIVERSITY, "LPIPS"),
         "sets": {"frechet_distance": 12.5},
-        "features": {"network": "VGG16", "frechet_distance": "FD-vgg16, not FID"},
+        "features": FEATURES,
         "compared": {
             "other": {
                 "figures": other,
@@ -192,3 +197,18 @@ def test_several_checkpoints_have_a_table_and_curves(over_training):
     page = Page(reports.to_html(over_training, {}))
     assert not page.open and page.cells == cells(over_training)
     assert "](c.svg)" in reports.to_markdown(over_training, {}, "c.svg")
+
+
+def test_a_figure_without_values_has_no_panel(over_training):
+    """Skin that no portrait shows; the diversity of one completion."""
+    panels = len(ElementTree.fromstring(reports.to_svg(over_training)).findall("{*}g"))
+    figures = [over_training["figures"], *(point["figures"] for point in over_training["training"])]
+    for each in figures:
+        if over_training["protocol"] == "paper":
+            each["diversity"] = dict.fromkeys(DIVERSITY)
+        else:
+            each["skin_agreement"] = None
+            if "oracle" in each:
+                each["oracle"]["skin_agreement"] = None
+    svg = ElementTree.fromstring(reports.to_svg(over_training))
+    assert len(svg.findall("{*}g")) == panels - 1

@@ -257,40 +257,48 @@ def to_svg(report: dict) -> str:
 
 def _panels(report) -> dict[str, dict[str, list[tuple[int, float | None]]]]:
     """Title -> line -> (step, value) of each checkpoint, the oldest first."""
-    points = report["training"]
-
-    def line(value):
-        return [(point["step"], value(point["figures"])) for point in points]
-
-    if report["protocol"] == "posterior":
-        oracle = report["figures"]["oracle"]
-        return {
-            name: {
-                "model": line(lambda figures, name=name: figures[name]),
-                "oracle": line(lambda _, name=name: oracle[name]),
-            }
-            for name in FIGURES
-        }
-    panels = {}
-    for name in ("lpips", "hole_l1", "hole_psnr"):
-        panels[_LABELS[name]] = {
-            "mean of K": line(lambda figures, name=name: figures["samples"][name]["mean_of_k"]),
-            "best of K": line(lambda figures, name=name: figures["samples"][name]["best_of_k"]),
-            "reconstruction": line(lambda figures, name=name: figures["reconstruction"][name]),
-        }
-    panels["diversity, LPIPS I_out(m)"] = {
-        "pairs": line(lambda figures: figures["diversity"]["lpips_hole"])
-    }
-    if "sets" in report:
-        panels[report["features"]["frechet_distance"].split(",")[0].split(" of")[0]] = {
-            "first completions": [(p["step"], p["sets"]["frechet_distance"]) for p in points]
-        }
+    panels = (
+        _posterior_panels(report) if report["protocol"] == "posterior" else _truth_panels(report)
+    )
     # A figure that no checkpoint has, such as the diversity of one completion, has no panel.
     return {
         title: lines
         for title, lines in panels.items()
         if any(value is not None for points in lines.values() for _, value in points)
     }
+
+
+def _posterior_panels(report):
+    points, oracle = report["training"], report["figures"]["oracle"]
+    return {
+        name: {
+            "model": [(p["step"], p["figures"][name]) for p in points],
+            "oracle": [(p["step"], oracle[name]) for p in points],
+        }
+        for name in FIGURES
+    }
+
+
+def _truth_panels(report):
+    steps = [(point["step"], point["figures"]) for point in report["training"]]
+    panels = {}
+    for name in ("lpips", "hole_l1", "hole_psnr"):
+        panels[_LABELS[name]] = {
+            "mean of K": [(step, f["samples"][name]["mean_of_k"]) for step, f in steps],
+            "best of K": [(step, f["samples"][name]["best_of_k"]) for step, f in steps],
+            "reconstruction": [(step, f["reconstruction"][name]) for step, f in steps],
+        }
+    panels["diversity, LPIPS I_out(m)"] = {
+        "pairs": [(step, f["diversity"]["lpips_hole"]) for step, f in steps]
+    }
+    if "sets" in report:
+        title = report["features"]["short_name"]
+        panels[title] = {
+            "first completions": [
+                (point["step"], point["sets"]["frechet_distance"]) for point in report["training"]
+            ]
+        }
+    return panels
 
 
 def _training(report) -> list[Section]:
