@@ -2,6 +2,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from uctgan_jax import curves
 from uctgan_jax.curves import curves_svg
 
 
@@ -41,3 +42,16 @@ def test_gaps_flat_lines_and_names_with_signs():
 def test_impossible_panels_are_refused(lines):
     with pytest.raises(ValueError, match="must be 1 to 4 lines"):
         curves_svg({"a": lines}, x_label="step")
+
+
+def test_the_scale_has_round_values():
+    svg = draw({"a": {"l": [(600, 0.0), (800, 1.0)]}})
+    texts = [text.text for text in svg.iter() if text.tag.endswith("text")]
+    assert texts == ["a", "0", "0.5", "1", "600", "800", "step", "l"]
+
+
+@pytest.mark.parametrize("low, high", [(-0.06, 1.06), (65.7, 119.3), (0.9, 1.1), (-3e-7, 2e-7)])
+def test_the_scale_has_some_values_within_its_range(low, high):
+    values = curves._round_values(low, high)
+    assert 2 <= len(values) <= 5
+    assert low <= values[0] and values[-1] <= high

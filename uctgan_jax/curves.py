@@ -1,6 +1,7 @@
 """Curves as SVG: small panels side by side, each with a few lines."""
 
 import html
+import math
 from collections.abc import Mapping, Sequence
 
 # Line name -> its points (x, y); a y of None is a gap.
@@ -57,14 +58,13 @@ def _panel(title, lines, x_label):
         return round(_TOP + plot_height * (high - y) / (high - low), 1)
 
     yield f'<text x="{_LEFT}" y="16" font-size="13" font-weight="bold">{html.escape(title)}</text>'
-    for k in range(5):
-        value = low + (high - low) * k / 4
+    for value in _round_values(low, high):
         y = down(value)
         yield f'<path d="M{_LEFT} {y}H{_LEFT + plot_width}" stroke="#ddd"/>'
         yield f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{value:.4g}</text>'
     shown = xs if len(xs) <= 5 else [xs[0], xs[len(xs) // 2], xs[-1]]
     for x in shown:
-        yield f'<text x="{across(x)}" y="{_HEIGHT - 16}" text-anchor="middle">{x:g}</text>'
+        yield f'<text x="{across(x)}" y="{_HEIGHT - 15}" text-anchor="middle">{x:g}</text>'
     middle = _LEFT + plot_width / 2
     yield f'<text x="{middle}" y="{_HEIGHT - 3}" text-anchor="middle">{html.escape(x_label)}</text>'
     legend = _LEFT
@@ -77,3 +77,11 @@ def _panel(title, lines, x_label):
             yield f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>'
         for x, y in drawn:
             yield f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>'
+
+
+def _round_values(low, high):
+    """Two to five multiples of 1, 2, 2.5 or 5 times a power of ten, within a range."""
+    least = (high - low) / 4
+    power = 10.0 ** math.floor(math.log10(least))
+    step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= least)
+    return [k * step for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
