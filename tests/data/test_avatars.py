@@ -192,3 +192,13 @@ def test_errors():
 
 def test_tfds_finds_the_default_configs():
     assert set(Avatars.builder_configs) == {"32", "64", "128", "256"}
+
+
+@pytest.mark.parametrize(
+    ("examples", "folder"),
+    [(avatars.DEFAULT_EXAMPLES, "avatars/32"), ((24, 4, 4), "avatars/32_24_4_4")],
+)
+def test_the_default_set_and_a_smaller_one_have_their_own_folders(tmp_path, examples, folder):
+    builder = avatars.avatars_builder(32, data_dir=tmp_path, examples=examples)
+    assert folder in builder.data_dir
+    assert {builder.builder_config.examples, examples} == {examples}

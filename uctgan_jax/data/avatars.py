@@ -300,6 +300,22 @@ def _render_chunk(split: str, size: int, indices: range) -> list[bytes]:
     return [_render_png(sample_attributes(split, i), size) for i in indices]
 
 
+def avatars_builder(
+    size: int,
+    *,
+    data_dir: str | Path,
+    examples: tuple[int, int, int] = DEFAULT_EXAMPLES,
+) -> Avatars:
+    """The builder of a set, whether its files are on disk or not.
+
+    Raises: ValueError as `avatars_config`.
+    """
+    config = avatars_config(size, examples)
+    # TFDS refuses a config with the name of one of the class's own, even an equal one.
+    config = Avatars.builder_configs.get(config.name, config)
+    return Avatars(config=config, data_dir=str(data_dir))
+
+
 def prepared_avatars(
     size: int,
     *,
@@ -314,9 +330,8 @@ def prepared_avatars(
 
     Raises: ValueError as `avatars_config`; BrokenProcessPool if a worker dies.
     """
-    config = avatars_config(size, examples)
     with _quiet_tfds():
-        builder = Avatars(config=config, data_dir=str(data_dir))
+        builder = avatars_builder(size, data_dir=data_dir, examples=examples)
         folder = Path(builder.data_dir)
         if folder.exists():
             return builder
@@ -330,7 +345,7 @@ def prepared_avatars(
                 builder.download_and_prepare(
                     download_config=tfds.download.DownloadConfig(try_download_gcs=False)
                 )
-        return Avatars(config=config, data_dir=str(data_dir))
+        return avatars_builder(size, data_dir=data_dir, examples=examples)
 
 
 @contextlib.contextmanager
