@@ -16,10 +16,10 @@ from uctgan_jax.checkpoints import Checkpoints
 
 ROOT = Path(training.__file__).parents[1]
 
-# argv: workdir, pictures, steps, parallel, number of processes, this process, port
+# argv: workdir, pictures, steps, number of processes, this process, port
 SCRIPT = """
 import sys
-workdir, pictures, steps, mode, count, index, port = sys.argv[1:]
+workdir, pictures, steps, count, index, port = sys.argv[1:]
 from uctgan_jax import compilation_cache, parallel, training
 compilation_cache.enable()
 if int(count) > 1:
@@ -33,19 +33,18 @@ training.make_optimizers = lambda **_: Optimizers(generator=sgd, discriminator=s
 config = run_config(pictures)
 config.num_train_steps = int(steps)
 config.sample_every_steps = 100_000
-config.parallel = mode
 training.train(config, workdir)
 """
 
 
-def start(workdir, pictures, *, steps=3, mode="shard_map", processes, devices):
+def start(workdir, pictures, *, steps=3, processes, devices):
     """Starts `processes` processes with `devices` devices each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "XLA_FLAGS": flags}
-    arguments = [str(a) for a in (workdir, pictures, steps, mode, processes)]
+    arguments = [str(a) for a in (workdir, pictures, steps, processes)]
     return [
         subprocess.Popen(
             [sys.executable, "-c", SCRIPT, *arguments, str(index), str(port)],
@@ -79,9 +78,8 @@ def one_process(tmp_path_factory, picture_folder):
     return final_ema(workdir)
 
 
-@pytest.mark.parametrize("mode", ["shard_map", "pmap"])
-def test_two_processes_give_the_numbers_of_one(one_process, tmp_path, picture_folder, mode):
-    first, second = finish(start(tmp_path, picture_folder, mode=mode, processes=2, devices=2))
+def test_two_processes_give_the_numbers_of_one(one_process, tmp_path, picture_folder):
+    first, second = finish(start(tmp_path, picture_folder, processes=2, devices=2))
     assert "starting from step 0" in first and "starting" not in second
     step, ema = final_ema(tmp_path)
     assert step == one_process[0] == 3

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+import orbax.checkpoint as ocp
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -43,8 +43,6 @@ def initialize_processes(
             f" process_id ({process_id}) must be given together, or none of them"
         )
     jax.distributed.initialize(coordinator_address, num_processes, process_id)
-    # Connects all devices now, while no process is minutes ahead of another with compiling.
-    multihost_utils.sync_global_devices("all processes have joined")
 
 
 class DataParallel:
@@ -106,6 +104,19 @@ class DataParallel:
             out_shardings=(self._replicated, self._replicated),
             donate_argnums=0,
         )
+
+    def compile_ahead(self, step: Callable, state: PyTree, batch: PyTree) -> Callable:
+        """Compiles what `compile` gave for its arguments, in all processes.
+
+        The first collective operation then finds every process ready: the one on CPUs gives up
+        on those that compile 30 seconds longer. `pmap` is left to compile when it is called: it
+        takes each process's own rows there, which what it compiles ahead does not.
+        """
+        if self.mode == "pmap":
+            return step
+        compiled = step.lower(state, batch).compile()
+        ocp.multihost.sync_global_processes("uctgan_jax: step compiled")
+        return compiled
 
     def replicate(self, state: PyTree) -> PyTree:
         """Puts a state on all devices, in new buffers, which donation may then take."""

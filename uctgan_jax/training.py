@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 import tempfile
@@ -187,7 +188,12 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             PreemptionNotice() as preemption,
             _progress_bar(first_step, config.num_train_steps) as progress,
         ):
-            batches = log.timed(parallel.prefetch(_device_types(batches)))
+            batches = parallel.prefetch(_device_types(batches))
+            if first_step < config.num_train_steps:
+                batch = next(batches)
+                step_fn = parallel.compile_ahead(step_fn, state, batch)
+                batches = itertools.chain([batch], batches)
+            batches = log.timed(batches)
             for step in range(first_step + 1, config.num_train_steps + 1):
                 state, metrics = step_fn(state, next(batches))
                 log.add(metrics)
