@@ -32,12 +32,6 @@ from ml_collections import config_flags
 from benchmarks import programs
 from uctgan_jax.parallel import DataParallel
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
-_TOPOLOGY = flags.DEFINE_string("topology", "v5e:16x16", "Generation and shape of the slice.")
-_PER_CHIP_BATCH = flags.DEFINE_integer("per_chip_batch", 16, "Pictures a chip and step.")
-_COMPUTE_DTYPE = flags.DEFINE_string("compute_dtype", "bfloat16", "Instead of the config's own.")
-_OUTPUT_TEXT = flags.DEFINE_string("output_text", None, "A file for the compiled program's text.")
-
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
@@ -294,19 +288,19 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)
-    config = _CONFIG.value
-    config.compute_dtype = _COMPUTE_DTYPE.value
-    per_chip_batch = _PER_CHIP_BATCH.value
+    config = flags.FLAGS.config
+    config.compute_dtype = flags.FLAGS.compute_dtype
+    per_chip_batch = flags.FLAGS.per_chip_batch
     try:
-        devices = get_devices(_TOPOLOGY.value)
+        devices = get_devices(flags.FLAGS.topology)
     except (ValueError, RuntimeError) as error:
         raise SystemExit(f"tpu_aot: {error}") from error
     print(f"compiling for {len(devices)} {devices[0].device_kind} ...", file=sys.stderr, flush=True)
     compiled, seconds = compile_step(config, devices, per_chip_batch)
-    if _OUTPUT_TEXT.value:
-        Path(_OUTPUT_TEXT.value).write_text(compiled.as_text())
+    if flags.FLAGS.output_text:
+        Path(flags.FLAGS.output_text).write_text(compiled.as_text())
     result = {
-        "topology": _TOPOLOGY.value,
+        "topology": flags.FLAGS.topology,
         "chips": len(devices),
         "image_size": config.image_size,
         "compute_dtype": config.compute_dtype,
@@ -316,7 +310,7 @@ def main(argv: list[str]) -> None:
         "compile_seconds": round(seconds, 1),
         **report(
             compiled,
-            chip=CHIPS[_TOPOLOGY.value.partition(":")[0]],
+            chip=CHIPS[flags.FLAGS.topology.partition(":")[0]],
             num_chips=len(devices),
             per_chip_batch=per_chip_batch,
         ),
@@ -325,5 +319,11 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    # Not at import: flags are global, and other programs have a --config of their own.
+    config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
+    flags.DEFINE_string("topology", "v5e:16x16", "Generation and shape of the slice.")
+    flags.DEFINE_integer("per_chip_batch", 16, "Pictures a chip and step.")
+    flags.DEFINE_string("compute_dtype", "bfloat16", "Instead of the config's own.")
+    flags.DEFINE_string("output_text", None, "A file for the compiled program's text.")
     flags.mark_flags_as_required(["config"])
     app.run(main)

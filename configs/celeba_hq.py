@@ -10,5 +10,6 @@ from configs import default
 
 def get_config() -> ml_collections.ConfigDict:
     config = default.get_config(image_size=256)
+    config.compute_dtype = "bfloat16"
     config.data.source = "tfds:celeb_a_hq/256"
     return config

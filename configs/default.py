@@ -49,7 +49,7 @@ MODELS = {
         discriminator_widths=(128, 256, 256, 256, 256),
         generator_blocks=1,
         attention_resolution=32,
-        attention_heads=4,
+        attention_heads=1,
     ),
 }
 

@@ -10,6 +10,7 @@ from configs import default
 
 def get_config() -> ml_collections.ConfigDict:
     config = default.get_config(image_size=256)
+    config.compute_dtype = "bfloat16"
     config.data.source = "tfds:imagenet2012"
     config.mask.kind = "free_form"
     config.mask.hole_share = (0.1, 0.5)

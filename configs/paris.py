@@ -11,5 +11,6 @@ from configs import default
 
 def get_config() -> ml_collections.ConfigDict:
     config = default.get_config(image_size=256)
+    config.compute_dtype = "bfloat16"
     config.data.source = "folder:data/paris"
     return config
