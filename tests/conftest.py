@@ -15,6 +15,7 @@ import pytest
 from configs import default
 from uctgan_jax import compilation_cache
 from uctgan_jax.nets import Networks, build_networks
+from uctgan_jax.train_step import LossWeights
 
 compilation_cache.enable()
 
@@ -28,6 +29,15 @@ TINY_MODEL = dict(
     generator_blocks=1,
     attention_resolution=4,
     attention_heads=2,
+)
+
+LOSS_WEIGHTS = LossWeights(
+    adversarial=1.0,
+    reconstruction=20.0,
+    reconstruction_hole=10.0,
+    known=10.0,
+    manifold=0.5,
+    kl=0.01,
 )
 
 

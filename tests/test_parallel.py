@@ -5,21 +5,13 @@ import numpy as np
 import optax
 import pytest
 
-from tests.conftest import assert_trees_equal
+from tests.conftest import LOSS_WEIGHTS, assert_trees_equal
 from uctgan_jax.parallel import MODES, DataParallel
 from uctgan_jax.train_state import Optimizers, create_train_state
-from uctgan_jax.train_step import LossWeights, make_train_step
+from uctgan_jax.train_step import make_train_step
 
 # SGD: Adam would hide a gradient that is wrong by a factor.
 OPTIMIZERS = Optimizers(generator=optax.sgd(1e-2), discriminator=optax.sgd(1e-2))
-WEIGHTS = LossWeights(
-    adversarial=1.0,
-    reconstruction=20.0,
-    reconstruction_hole=10.0,
-    known=10.0,
-    manifold=0.5,
-    kl=0.01,
-)
 
 
 def two_steps(networks, batch, mode, devices):
@@ -28,7 +20,7 @@ def two_steps(networks, batch, mode, devices):
         make_train_step(
             networks=networks,
             optimizers=OPTIMIZERS,
-            weights=WEIGHTS,
+            weights=LOSS_WEIGHTS,
             seed=0,
             color_jitter=0.4,
             ema_decay=0.9,

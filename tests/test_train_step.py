@@ -9,23 +9,15 @@ import numpy as np
 import optax
 import pytest
 
-from tests.conftest import TINY_MODEL, assert_trees_equal
+from tests.conftest import LOSS_WEIGHTS, TINY_MODEL, assert_trees_equal
 from uctgan_jax.nets import build_networks
 from uctgan_jax.train_state import Optimizers, create_train_state
 from uctgan_jax.train_step import LossWeights, composite, jitter_colors, make_train_step, normalize
 
-WEIGHTS = LossWeights(
-    adversarial=1.0,
-    reconstruction=20.0,
-    reconstruction_hole=10.0,
-    known=10.0,
-    manifold=0.5,
-    kl=0.01,
-)
 OPTIMIZERS = Optimizers(generator=optax.adam(1e-3, 0.0, 0.99), discriminator=optax.adam(1e-3))
 
 
-def make_step(networks, weights=WEIGHTS, **changes):
+def make_step(networks, weights=LOSS_WEIGHTS, **changes):
     options = dict(seed=0, color_jitter=0.4, ema_decay=0.9) | changes
     return jax.jit(
         make_train_step(networks=networks, optimizers=OPTIMIZERS, weights=weights, **options)
@@ -46,9 +38,10 @@ def state(networks):
 def test_reports_every_term_and_their_weighted_sum(step, state, batch):
     _, metrics = step(state, batch)
     terms = {
-        field.name: float(metrics[f"loss/{field.name}"]) for field in dataclasses.fields(WEIGHTS)
+        field.name: float(metrics[f"loss/{field.name}"])
+        for field in dataclasses.fields(LOSS_WEIGHTS)
     }
-    total = sum(getattr(WEIGHTS, name) * value for name, value in terms.items())
+    total = sum(getattr(LOSS_WEIGHTS, name) * value for name, value in terms.items())
     np.testing.assert_allclose(metrics["loss/generator"], total, rtol=1e-5)
     assert set(metrics) == {f"loss/{name}" for name in terms} | {
         "loss/generator",
@@ -108,12 +101,12 @@ def test_nonfinite_step_changes_nothing_and_is_counted(step, state, batch):
     assert healed.nonfinite_steps == 0
 
 
-@pytest.mark.parametrize("term", [field.name for field in dataclasses.fields(WEIGHTS)])
+@pytest.mark.parametrize("term", [field.name for field in dataclasses.fields(LOSS_WEIGHTS)])
 def test_weight_zero_turns_a_term_off(networks, state, batch, term):
     step = make_train_step(
         networks=networks,
         optimizers=OPTIMIZERS,
-        weights=dataclasses.replace(WEIGHTS, **{term: 0.0}),
+        weights=dataclasses.replace(LOSS_WEIGHTS, **{term: 0.0}),
         seed=0,
         color_jitter=0.4,
         ema_decay=0.9,
