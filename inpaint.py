@@ -42,7 +42,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; bad input ends it with one line that says what is wrong."""
     arguments = parse_arguments(argv)
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of what we asked for
     compilation_cache.enable()
     try:
         run(arguments)
