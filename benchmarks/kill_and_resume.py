@@ -1,0 +1,84 @@
+"""Kills a short training run at random moments, over and over, and counts what each kill cost.
+
+    python -m benchmarks.kill_and_resume --workdir=DIR [--kills=20]
+
+Prints JSON: for every kill the last step that was logged before it, the step that the next start
+resumed from, and the steps lost; it fails if more was lost than since the last save but one (the
+last may have been under way).
+"""
+
+import argparse
+import json
+import random
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+CHECKPOINT_EVERY = 10
+CONFIG = (
+    "--config=configs/tiny.py",
+    "--config.num_train_steps=1000000",
+    "--config.log_every_steps=1",
+    f"--config.checkpoint_every_steps={CHECKPOINT_EVERY}",
+    "--config.sample_every_steps=1000000",
+    "--config.data.avatars_examples=(64,40,8)",
+    "--config.batch_size=2",
+)
+
+
+def start(workdir: Path) -> tuple[subprocess.Popen, int]:
+    """Starts training and waits until it says from where."""
+    process = subprocess.Popen(
+        [sys.executable, "train.py", f"--workdir={workdir}", *CONFIG],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    for line in process.stdout:
+        if match := re.search(r"from step (\d+)", line):
+            return process, int(match[1])
+    raise SystemExit(f"training ended by itself with exit status {process.wait()}")
+
+
+def last_logged_step(workdir: Path) -> int:
+    log = workdir / "metrics.jsonl"
+    steps = re.findall(r'^\{"step": (\d+)', log.read_text(), re.MULTILINE) if log.exists() else []
+    return int(steps[-1]) if steps else 0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workdir", type=Path, required=True, help="an empty or missing folder")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=12, help="longest life after a first step")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    moments = random.Random(arguments.seed)
+
+    process, resumed = start(arguments.workdir)
+    kills = []
+    for number in range(arguments.kills):
+        while last_logged_step(arguments.workdir) <= resumed:  # compiling
+            if process.poll() is not None:
+                raise SystemExit(f"training ended by itself with exit status {process.poll()}")
+            time.sleep(0.1)
+        time.sleep(moments.uniform(0, arguments.seconds))
+        process.kill()
+        process.wait()
+        reached = last_logged_step(arguments.workdir)
+        process, resumed = start(arguments.workdir)
+        kills.append({"reached": reached, "resumed": resumed, "lost": reached - resumed})
+        print(f"kill {number + 1}: {kills[-1]}", file=sys.stderr, flush=True)
+    process.kill()
+    process.wait()
+
+    most = max(kill["lost"] for kill in kills)
+    print(json.dumps({"checkpoint_every": CHECKPOINT_EVERY, "most_lost": most, "kills": kills}))
+    if most >= 2 * CHECKPOINT_EVERY:
+        raise SystemExit(f"{most} steps were lost, with a checkpoint every {CHECKPOINT_EVERY}")
+
+
+if __name__ == "__main__":
+    main()
