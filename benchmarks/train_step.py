@@ -22,7 +22,6 @@ from pathlib import Path
 
 import jax
 import ml_collections
-import numpy as np
 from absl import app, flags, logging
 from jax.experimental.compilation_cache import compilation_cache as jax_cache
 from ml_collections import config_flags
@@ -35,6 +34,7 @@ from uctgan_jax import compilation_cache
 from uctgan_jax.data.pipeline import train_batches
 from uctgan_jax.data.sources import open_source
 from uctgan_jax.parallel import DataParallel
+from uctgan_jax.training import device_types
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
 _SECONDS = flags.DEFINE_float("seconds", 30, "For the step, and again for the data wait.")
@@ -97,17 +97,18 @@ def measure_data_wait(
     """The share of training's time that goes by waiting for the input pipeline."""
     write_jpegs(folder / "train", side=config.image_size, count=200)
     batches = training.parallel.prefetch(
-        {**batch, "index": batch["index"].astype(np.uint32)}
-        for batch in train_batches(
-            open_source(f"folder:{folder}", split="train", image_size=config.image_size),
-            image_size=config.image_size,
-            batch_size=config.batch_size,
-            mask_kind=config.mask.kind,
-            hole_share=tuple(config.mask.hole_share),
-            region=tuple(config.mask.region),
-            flip=config.data.flip,
-            seed=config.seed,
-            num_threads=config.data.num_threads,
+        device_types(
+            train_batches(
+                open_source(f"folder:{folder}", split="train", image_size=config.image_size),
+                image_size=config.image_size,
+                batch_size=config.batch_size,
+                mask_kind=config.mask.kind,
+                hole_share=tuple(config.mask.hole_share),
+                region=tuple(config.mask.region),
+                flip=config.data.flip,
+                seed=config.seed,
+                num_threads=config.data.num_threads,
+            )
         )
     )
     training.step(next(batches))

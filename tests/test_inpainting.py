@@ -176,7 +176,6 @@ def test_load_one_of_several_checkpoints(networks, tmp_path):
             state = jax.device_get(create(jax.random.key(step)))
             state = state.replace(step=np.int32(step))
             checkpoints.save(state, config.to_dict(), error=0.5)
-            checkpoints.wait()
     assert saved_steps(tmp_path) == [3, 6]
     newest, first = Inpainter.load(tmp_path), Inpainter.load(tmp_path / "checkpoints", step=3)
     assert (newest.step, first.step) == (6, 3)

@@ -124,14 +124,7 @@ def test_weight_zero_turns_a_term_off(networks, state, batch, term):
 
 def test_manifold_term_leaves_e1_alone(networks, state, batch):
     """Alone, it must move G and E2 and not E1, which could satisfy it by collapsing."""
-    only = LossWeights(
-        adversarial=0.0,
-        reconstruction=0.0,
-        reconstruction_hole=0.0,
-        known=0.0,
-        manifold=1.0,
-        kl=0.0,
-    )
+    only = LossWeights(**dict.fromkeys(vars(LOSS_WEIGHTS), 0.0) | {"manifold": 1.0})
     moved, _ = make_step(networks, only)(state, batch)
     before, after = state.generator_params, moved.generator_params
     assert_trees_equal(after["projection"], before["projection"])

@@ -108,12 +108,12 @@ class Checkpoints:
         damaged = []
         for step in reversed(self.steps()):
             try:
-                train, ema = self._restore(step, dict(zip(("state", "ema"), shapes, strict=True)))
+                restored = self._restore(step, {"state": shapes[0], "ema": shapes[1]})
             except DamagedCheckpointError as error:
                 logging.warning("%s; trying the one before it", error)
                 damaged.append(step)
                 continue
-            return TrainState(**train, ema_params=ema)
+            return TrainState(**restored["state"], ema_params=restored["ema"])
         if damaged:
             raise DamagedCheckpointError(
                 f"every checkpoint in {self.directory} is damaged: steps {damaged}"
@@ -138,22 +138,18 @@ class Checkpoints:
             wanted = "checkpoint" if step is None else f"checkpoint of step {step}"
             raise FileNotFoundError(f"no {wanted} in {self.directory}; it has steps {steps}")
         step = steps[-1] if step is None else step
-        (ema,) = self._restore(step, {"ema": None})
+        restored = self._restore(step, {"ema": None})
         config = self._manager.restore(
             step, args=ocp.args.Composite(config=ocp.args.JsonRestore())
         ).config
-        return step, ema, config, digest(ema)
-
-    def wait(self) -> None:
-        """Waits until what was saved is on disk."""
-        self._manager.wait_until_finished()
+        return step, restored["ema"], config, restored["digests"]["ema"]
 
     def close(self) -> None:
         """Waits for pending saves and lets the folder go."""
         self._manager.close()
 
-    def _restore(self, step: int, items: Mapping[str, PyTree | None]) -> list[PyTree]:
-        """Reads items of one checkpoint and holds them against its digests."""
+    def _restore(self, step: int, items: Mapping[str, PyTree | None]) -> Mapping[str, PyTree]:
+        """Reads items of one checkpoint, and its digests, which they are held against."""
         try:
             restored = self._manager.restore(
                 step,
@@ -172,7 +168,7 @@ class Checkpoints:
                     f"checkpoint {self.directory / str(step)} is damaged: the arrays of {name!r}"
                     " are not those that were saved"
                 )
-        return [restored[name] for name in items]
+        return restored
 
 
 def _negative_error(metrics: Mapping[str, float]) -> float:

@@ -12,7 +12,6 @@ import os
 import platform
 import shlex
 import sys
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from uctgan_jax.metrics.inception_score import inception_score, modified_incepti
 from uctgan_jax.metrics.lpips import MIN_SIZE, lpips_pairs
 from uctgan_jax.metrics.manifold import manifold_figures
 from uctgan_jax.metrics.separability import inception_discriminative_scores
+from uctgan_jax.metrics_log import write_text
 from uctgan_jax.records import Records, digest
 
 # Figures against the truth, and which completion of K counts as the best by each.
@@ -484,11 +484,7 @@ def write_report(path: str | Path, report: dict) -> None:
     _refuse_non_finite(report, "report")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-        json.dump(report, file, indent=2, allow_nan=False)
-        file.write("\n")
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    write_text(path, json.dumps(report, indent=2, allow_nan=False) + "\n")
 
 
 def _refuse_non_finite(value, where):

@@ -188,7 +188,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             PreemptionNotice() as preemption,
             _progress_bar(first_step, config.num_train_steps) as progress,
         ):
-            batches = parallel.prefetch(_device_types(batches))
+            batches = parallel.prefetch(device_types(batches))
             if first_step < config.num_train_steps:
                 batch = next(batches)
                 step_fn = parallel.compile_ahead(step_fn, state, batch)
@@ -209,14 +209,15 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                     )
                 )
                 if draws or saves:
-                    error = samples.visit(step, parallel.fetch(state.ema_params), draw=draws)
+                    host_state = parallel.fetch(state)
+                    error = samples.visit(step, host_state.ema_params, draw=draws)
                     log.note("held_out/reconstruction_hole", error)
                 if logs:
                     record = log.write(step)
                     progress.set_postfix_str(_postfix(record), refresh=False)
                     _stop_if_not_finite(state, record, parallel, config.max_nonfinite_steps)
                 if saves:
-                    checkpoints.save(parallel.fetch(state), config_dict(config), error)
+                    checkpoints.save(host_state, config_dict(config), error)
                 if preempted:
                     _say(f"told to stop: saving step {step}, ending")
                     break
@@ -293,7 +294,7 @@ def _check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
         )
 
 
-def _device_types(batches: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+def device_types(batches: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
     """Batches with the 32-bit indices that devices and key folding take."""
     for batch in batches:
         yield {**batch, "index": batch["index"].astype(np.uint32)}
