@@ -23,7 +23,7 @@ def inpainter(networks):
 
 @pytest.fixture(scope="module")
 def on_one_device(inpainter):
-    params = jax.device_get(inpainter._params)
+    params = jax.device_get(inpainter.params)
     return Inpainter(inpainter.config, params, 7, inpainter.digest, devices=jax.devices()[:1])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,14 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from uctgan_jax import images as host_images
-from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.nets import Networks, build_networks
 from uctgan_jax.train_step import composite, normalize
+from uctgan_jax.weights import is_weights_folder, read_weights, write_weights
 
 Array = jax.Array
 PyTree = Any
+
+PRETRAINED = Path(__file__).parent / "pretrained"
 
 
 def complete_codes(
@@ -76,6 +79,8 @@ class Inpainter:
         digest: SHA-256 of its parameters.
         image_size: the side of the square pictures it works on.
         devices: those that every batch is spread over.
+        networks: E1, E2, G and D as modules.
+        params: those of the networks, on every device.
     """
 
     def __init__(
@@ -86,15 +91,21 @@ class Inpainter:
         digest: str,
         devices: Sequence[jax.Device] | None = None,
     ):
-        """Builds a model from a config and its averaged parameters; see also `load`.
+        """Builds a model from a config and parameters; see also `load`.
 
-        It works on all devices of this process unless told otherwise.
+        Args:
+            config: of the run.
+            params: of E1, E2 and G, `{"projection", "encoder", "generator"}`, and of D,
+                `{"discriminator", "spectral_norm"}`, without which completions cannot be ranked.
+            step: the training step they come from.
+            digest: their SHA-256.
+            devices: to work on; all of this process unless told otherwise.
         """
         self.config = config
         self.step = step
         self.digest = digest
         self.image_size = config.image_size
-        self._networks = build_networks(
+        self.networks = build_networks(
             image_size=config.image_size,
             compute_dtype=config.compute_dtype,
             **config.model,
@@ -102,26 +113,52 @@ class Inpainter:
         self.devices = tuple(devices or jax.local_devices())
         mesh = Mesh(np.asarray(self.devices), ("batch",))
         self._split = NamedSharding(mesh, PartitionSpec("batch"))
-        self._params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+        self.params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
         self._sample = jax.jit(self._sample_prior, static_argnames="num_samples")
         self._complete = jax.jit(self._complete_codes)
         self._mean_codes = jax.jit(self._project)
+        self._judge = jax.jit(self._mean_logits)
+
+    @property
+    def code_dim(self) -> int:
+        """Size Z of a code."""
+        return self.networks.code_dim
 
     @classmethod
     def load(cls, path: str | Path, step: int | None = None) -> Inpainter:
-        """Loads a checkpoint of a run.
+        """Loads a trained model.
 
         Args:
-            path: a run's `workdir`, or its folder of checkpoints.
-            step: which checkpoint; None for the newest.
+            path: a run's `workdir`, its folder of checkpoints, a folder that `save` wrote, or the
+                name of a model that comes with the package (`bundled_models`).
+            step: which checkpoint of a run; None for the newest.
 
         Raises:
-            FileNotFoundError: if there is no such checkpoint.
+            FileNotFoundError: if there is no such model or checkpoint.
             DamagedCheckpointError: if it is damaged.
         """
-        with Checkpoints(_checkpoints_folder(path), read_only=True) as checkpoints:
-            step, params, config, digest = checkpoints.restore_ema(step)
+        folder = _find_model(path)
+        if is_weights_folder(folder):
+            params, config, saved_step, digest = read_weights(folder)
+            if step not in (None, saved_step):
+                raise FileNotFoundError(f"{path} holds step {saved_step} alone, not {step}")
+            step = saved_step
+        else:
+            # Orbax takes a second or two to import: only for those who load what it saved.
+            from uctgan_jax.checkpoints import Checkpoints
+
+            with Checkpoints(folder, read_only=True) as checkpoints:
+                step, params, config, digest = checkpoints.restore_model(step)
         return cls(ml_collections.ConfigDict(config), params, step, digest)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the model alone, without what only training needs: see `uctgan_jax.weights`.
+
+        Args:
+            folder: where to; made if missing. `load` opens it.
+        """
+        params, config = jax.device_get(self.params), json.loads(self.config.to_json())
+        write_weights(Path(folder).expanduser(), params, config, self.step)
 
     def sample(
         self, images: np.ndarray, masks: np.ndarray, keys: Array, num_samples: int
@@ -162,6 +199,27 @@ class Inpainter:
             uint8 [B, S, S, 3], known pixels as they are.
         """
         return self.complete_with(images, masks, self.project(images)[:, None])[:, 0]
+
+    def realism(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """How real D finds finished completions of the model's size.
+
+        Args:
+            images: uint8 [B, S, S, 3], completions.
+            masks: uint8 [B, S, S, 1], 1 = hole.
+
+        Returns:
+            float32 [B], D's mean logit: higher is more real. It compares completions of one
+            picture; it says little across pictures or models.
+
+        Raises:
+            ValueError: if the model has no trained D: it was trained without adversarial loss.
+        """
+        if not self.config.loss.adversarial or "discriminator" not in self.params:
+            raise ValueError(
+                "this model cannot judge realism: it was trained with loss.adversarial ="
+                f" {self.config.loss.adversarial}, or saved without its discriminator"
+            )
+        return self._spread(self._judge, images, masks)
 
     def complete(
         self,
@@ -226,40 +284,64 @@ class Inpainter:
             rows = np.minimum(np.arange(batch_size + missing), batch_size - 1)
             arrays = tuple(array[rows] for array in arrays)
         arrays = jax.device_put(arrays, self._split)
-        return np.asarray(function(self._params, *arrays, **static))[:batch_size]
+        return np.asarray(function(self.params, *arrays, **static))[:batch_size]
 
     def _sample_prior(
         self, params: PyTree, images: Array, masks: Array, keys: Array, num_samples: int
     ) -> Array:
-        codes = sample_prior(keys, num_samples, self._networks.code_dim)
-        return complete_codes(self._networks, params, images, masks, codes)
+        codes = sample_prior(keys, num_samples, self.code_dim)
+        return complete_codes(self.networks, params, images, masks, codes)
 
     def _complete_codes(self, params: PyTree, images: Array, masks: Array, codes: Array) -> Array:
-        return complete_codes(self._networks, params, images, masks, codes)
+        return complete_codes(self.networks, params, images, masks, codes)
 
     def _project(self, params: PyTree, images: Array) -> Array:
-        mean, _ = self._networks.projection.apply(
+        mean, _ = self.networks.projection.apply(
             {"params": params["projection"]}, normalize(images)
         )
         return mean
 
+    def _mean_logits(self, params: PyTree, images: Array, masks: Array) -> Array:
+        variables = {"params": params["discriminator"], "spectral_norm": params["spectral_norm"]}
+        logits = self._networks.discriminator.apply(
+            variables, normalize(images), masks.astype(jnp.float32)
+        )
+        return logits.mean(axis=(1, 2))
+
+
+def bundled_models() -> list[str]:
+    """The names of the models that come with the package, for `Inpainter.load`."""
+    return sorted(folder.parent.name for folder in PRETRAINED.glob("*/model.json"))
+
 
 def saved_steps(path: str | Path) -> list[int]:
-    """The steps a run has checkpoints of, the oldest first; `path` as for `Inpainter.load`.
+    """The steps there are, the oldest first; `path` as for `Inpainter.load`.
 
     Raises:
-        FileNotFoundError: if there is no such folder.
+        FileNotFoundError: if there is no such model.
     """
-    with Checkpoints(_checkpoints_folder(path), read_only=True) as checkpoints:
+    folder = _find_model(path)
+    if is_weights_folder(folder):
+        return [read_weights(folder)[2]]
+    from uctgan_jax.checkpoints import Checkpoints
+
+    with Checkpoints(folder, read_only=True) as checkpoints:
         return checkpoints.steps()
 
 
-def _checkpoints_folder(path: str | Path) -> Path:
-    path = Path(path).expanduser()
-    directory = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    if not directory.is_dir():
-        raise FileNotFoundError(f"{path} is neither a workdir nor a folder of checkpoints")
-    return directory
+def _find_model(path: str | Path) -> Path:
+    """The folder of weights or of checkpoints that a path or a name stands for."""
+    folder = Path(path).expanduser()
+    if (folder / "checkpoints").is_dir():
+        return folder / "checkpoints"
+    if folder.is_dir():
+        return folder
+    if str(path) in bundled_models():
+        return PRETRAINED / path
+    raise FileNotFoundError(
+        f"{path} is neither a run's workdir, nor a folder of checkpoints or weights, nor one of"
+        f" the models that come with the package ({', '.join(bundled_models()) or 'none'})"
+    )
 
 
 def _check_inputs(
