@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
         num_samples=arguments.num_samples,
         seed=arguments.seed,
         instances=instances or None,
-    )
+    ).images
     for number, completion in enumerate(completions):
         images.write_image(arguments.output / f"{number:03d}.png", completion)
     grid = images.completion_sheet(image[None], mask[None], completions[None], truth=False)

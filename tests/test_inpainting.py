@@ -8,16 +8,24 @@ import pytest
 from configs import default
 from tests.conftest import TINY_MODEL
 from uctgan_jax import Inpainter
-from uctgan_jax.checkpoints import Checkpoints, digest
+from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.inpainting import sample_prior, saved_steps
 from uctgan_jax.train_state import Optimizers, create_train_state
+from uctgan_jax.weights import digest
 
 
 @pytest.fixture(scope="module")
 def inpainter(networks):
     config = default.get_config(32)
     config.model = TINY_MODEL
-    params = jax.device_get(jax.jit(networks.init_generator)(jax.random.key(3)))
+
+    @jax.jit
+    def init(key):
+        discriminator, spectral_norm = networks.init_discriminator(key)
+        judge = {"discriminator": discriminator, "spectral_norm": spectral_norm}
+        return networks.init_generator(key) | judge
+
+    params = jax.device_get(init(jax.random.key(3)))
     return Inpainter(config, params, step=7, digest=digest(params))
 
 
@@ -38,7 +46,7 @@ def picture():
 
 def test_completions_differ_and_known_pixels_are_kept(inpainter, picture):
     image, mask = picture
-    out = inpainter.complete(image, mask, num_samples=3, seed=1)
+    out = inpainter.complete(image, mask, num_samples=3, seed=1).images
     assert out.shape == (3, 32, 32, 3) and out.dtype == np.uint8
     for completion in out:
         np.testing.assert_array_equal(completion[mask == 0], image[mask == 0])
@@ -47,18 +55,19 @@ def test_completions_differ_and_known_pixels_are_kept(inpainter, picture):
 
 
 def test_same_seed_same_completions_and_fewer_are_the_first_of_more(inpainter, picture):
-    three = inpainter.complete(*picture, num_samples=3, seed=1)
-    np.testing.assert_array_equal(inpainter.complete(*picture, num_samples=3, seed=1), three)
-    fewer = inpainter.complete(*picture, num_samples=2, seed=1)
+    three = inpainter.complete(*picture, num_samples=3, seed=1).images
+    again = inpainter.complete(*picture, num_samples=3, seed=1).images
+    np.testing.assert_array_equal(again, three)
+    fewer = inpainter.complete(*picture, num_samples=2, seed=1).images
     assert np.abs(fewer.astype(int) - three[:2]).max() <= 1  # another program may round otherwise
-    assert not np.array_equal(inpainter.complete(*picture, num_samples=3, seed=2), three)
+    assert not np.array_equal(inpainter.complete(*picture, num_samples=3, seed=2).images, three)
 
 
 def test_hidden_pixels_do_not_matter(inpainter, picture):
     image, mask = picture
     changed = np.where(mask[..., None] > 0, np.uint8(255), image)
     np.testing.assert_array_equal(
-        inpainter.complete(changed, mask, 2), inpainter.complete(image, mask, 2)
+        inpainter.complete(changed, mask, 2).images, inpainter.complete(image, mask, 2).images
     )
 
 
@@ -112,7 +121,7 @@ def test_any_size(inpainter, shape):
     image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
     mask = np.zeros(shape, bool)
     mask[3:9, 2:12] = True
-    out = inpainter.complete(image, mask[..., None], num_samples=2)
+    out = inpainter.complete(image, mask[..., None], num_samples=2).images
     assert out.shape == (2, *shape, 3)
     np.testing.assert_array_equal(out[:, ~mask], np.stack([image[~mask]] * 2))
     assert not np.array_equal(out[0, mask], out[1, mask])
@@ -122,7 +131,7 @@ def test_a_hole_wider_than_any_square_is_filled(inpainter):
     image = np.full((20, 90, 3), 60, np.uint8)
     mask = np.zeros((20, 90), np.uint8)
     mask[5:15, 5:85] = 1
-    out = inpainter.complete(image, mask, num_samples=1)[0]
+    out = inpainter.complete(image, mask, num_samples=1).images[0]
     np.testing.assert_array_equal(out[mask == 0], image[mask == 0])
     # The far ends and the middle alike are no longer what they were.
     for columns in (slice(5, 12), slice(40, 50), slice(78, 85)):
@@ -132,10 +141,27 @@ def test_a_hole_wider_than_any_square_is_filled(inpainter):
 def test_instances_give_one_completion_each(inpainter, picture):
     rng = np.random.default_rng(1)
     first, second = (rng.integers(0, 256, (h, 40, 3), dtype=np.uint8) for h in (40, 64))
-    out = inpainter.complete(*picture, instances=[first, second, first])
+    out = inpainter.complete(*picture, instances=[first, second, first]).images
     assert len(out) == 3
     np.testing.assert_array_equal(out[0], out[2])
     assert not np.array_equal(out[0], out[1])
+
+
+def test_codes_give_their_completions_again(inpainter, picture):
+    drawn = inpainter.complete(*picture, num_samples=3, seed=1)
+    assert drawn.codes.shape == (3, TINY_MODEL["code_dim"]) and drawn.codes.dtype == np.float32
+    again = inpainter.complete(*picture, codes=drawn.codes)
+    np.testing.assert_array_equal(again.images, drawn.images)
+    followed = inpainter.complete(*picture, instances=[picture[0]])
+    np.testing.assert_array_equal(followed.codes, inpainter.project(picture[0][None]))
+
+
+def test_temperature_scales_the_codes(inpainter, picture):
+    warm = inpainter.complete(*picture, num_samples=3, seed=1)
+    cool = inpainter.complete(*picture, num_samples=3, seed=1, temperature=0.5)
+    np.testing.assert_allclose(cool.codes, warm.codes / 2)
+    still = inpainter.complete(*picture, num_samples=2, temperature=0)
+    np.testing.assert_array_equal(still.images[0], still.images[1])
 
 
 def test_reconstruct_uses_the_pictures_own_code(inpainter, batch):
@@ -157,7 +183,14 @@ def test_reconstruct_uses_the_pictures_own_code(inpainter, batch):
         (dict(image=np.zeros((32, 32), np.uint8)), r"image \(uint8 \(32, 32\)\) must be uint8"),
         (dict(image=np.zeros((32, 32, 3))), r"image \(float64"),
         (dict(num_samples=0), r"num_samples \(0\) must be at least 1"),
+        (dict(seed=-1), r"seed \(-1\) must be at least 0"),
+        (dict(temperature=-0.5), r"temperature \(-0.5\) must be at least 0"),
+        (dict(temperature=np.nan), r"temperature \(nan\) must be at least 0"),
         (dict(instances=[]), "must hold one picture or more"),
+        (dict(codes=np.zeros((2, 3))), r"codes \(2, 3\) must be \[K, 4\]"),
+        (dict(codes=np.zeros((0, 4))), r"codes \(0, 4\) must be .* K of 1 or more"),
+        (dict(codes=np.full((1, 4), np.nan)), "codes must be finite"),
+        (dict(codes=np.zeros((1, 4)), instances=[]), "give one of them"),
     ],
 )
 def test_bad_input_is_refused(inpainter, picture, change, message):
@@ -185,7 +218,43 @@ def test_load_one_of_several_checkpoints(networks, tmp_path):
 
 
 def test_load_without_a_checkpoint(tmp_path):
-    with pytest.raises(FileNotFoundError, match="neither a workdir nor a folder of checkpoints"):
+    with pytest.raises(FileNotFoundError, match="nowhere is neither a run's workdir, nor"):
         Inpainter.load(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match="no checkpoint in"):
         Inpainter.load(tmp_path)
+
+
+def test_saved_weights_complete_as_the_model_does(inpainter, batch, tmp_path):
+    inpainter.save(tmp_path)
+    loaded = Inpainter.load(tmp_path)
+    assert loaded.step == 7 and saved_steps(tmp_path) == [7]
+    assert loaded.config.to_json() == inpainter.config.to_json()
+    codes = inpainter.project(batch["image"])[:, None]
+    ours, theirs = (
+        model.complete_with(batch["image"], batch["mask"], codes) for model in (inpainter, loaded)
+    )
+    assert np.abs(ours.astype(int) - theirs).max() <= 2  # of 255: weights are kept as float16
+    with pytest.raises(FileNotFoundError, match="holds step 7 alone, not 3"):
+        Inpainter.load(tmp_path, step=3)
+
+
+def test_realism_is_the_discriminators_mean_logit(inpainter, networks, batch):
+    scores = inpainter.realism(batch["image"][:3], batch["mask"][:3])
+    assert scores.shape == (3,) and scores.dtype == np.float32
+    logits = networks.discriminator.apply(
+        {
+            "params": inpainter.params["discriminator"],
+            "spectral_norm": inpainter.params["spectral_norm"],
+        },
+        batch["image"][:3] / np.float32(127.5) - 1,
+        batch["mask"][:3].astype(np.float32),
+    )
+    np.testing.assert_allclose(scores, np.mean(logits, axis=(1, 2)), rtol=1e-4, atol=1e-6)
+
+
+def test_a_model_without_a_trained_discriminator_cannot_judge(inpainter, batch):
+    config = inpainter.config.copy_and_resolve_references()
+    config.loss.adversarial = 0.0
+    untrained = Inpainter(config, inpainter.params, 7, "")
+    with pytest.raises(ValueError, match="cannot judge realism: .* loss.adversarial = 0"):
+        untrained.realism(batch["image"], batch["mask"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,47 @@ def sample_prior(keys: Array, num_samples: int, code_dim: int) -> Array:
         return jax.vmap(lambda k: jax.random.normal(k, (code_dim,)))(sample_keys)
 
     return jax.vmap(draw)(keys)
+
+
+def draw_codes(
+    num_samples: int, code_dim: int, *, seed: int = 0, temperature: float = 1.0
+) -> np.ndarray:
+    """Codes from the prior N(0, temperature^2 I), on the host: nothing to compile for each count.
+
+    Args:
+        num_samples: K; the first of many equal the first of few.
+        code_dim: Z.
+        seed: 0 or more.
+        temperature: 0 or more.
+
+    Returns:
+        float32 [K, Z].
+
+    Raises:
+        ValueError: if a value is out of its range.
+    """
+    for name, value, lowest in (
+        ("num_samples", num_samples, 1),
+        ("seed", seed, 0),
+        ("temperature", temperature, 0),
+    ):
+        if not lowest <= value < np.inf:
+            raise ValueError(f"{name} ({value}) must be at least {lowest}, and finite")
+    noise = np.random.default_rng(seed).standard_normal((num_samples, code_dim), np.float32)
+    return noise * np.float32(temperature)
+
+
+@dataclass(frozen=True)
+class Completions:
+    """What `Inpainter.complete` returns: K completions of one picture.
+
+    Attributes:
+        images: uint8 [K, H, W, 3]; outside the hole every pixel is the picture's own.
+        codes: float32 [K, Z], the code of each; `complete(..., codes=codes)` gives them again.
+    """
+
+    images: np.ndarray
+    codes: np.ndarray
 
 
 class Inpainter:
@@ -227,9 +269,12 @@ class Inpainter:
         mask: np.ndarray,
         num_samples: int = 8,
         seed: int = 0,
+        *,
+        temperature: float = 1.0,
         instances: Sequence[np.ndarray] | None = None,
-    ) -> np.ndarray:
-        """Completes one picture of any size, in many ways or after given pictures.
+        codes: np.ndarray | None = None,
+    ) -> Completions:
+        """Completes one picture of any size: in many ways, after given pictures, or by codes.
 
         The model sees the largest square around the hole, brought to its own resolution; a hole
         that no square of the picture holds is seen with the whole picture, squeezed to a square.
@@ -237,18 +282,33 @@ class Inpainter:
         Args:
             image: uint8 [H, W, 3].
             mask: uint8 or bool [H, W] or [H, W, 1], nonzero = hole.
-            num_samples: completions to draw; unused with `instances`.
-            seed: of the draw: the same seed gives the same completions.
+            num_samples: completions to draw; unused with `instances` or `codes`.
+            seed: of the draw: the same seed gives the same completions, and the first of many
+                are those of few.
+            temperature: what the codes drawn are multiplied by: under 1 for more likely and more
+                similar completions.
             instances: pictures, uint8 [h, w, 3] of any size, to follow: one completion each.
+            codes: float32 [K, Z], such as earlier `Completions.codes`: one completion each.
 
         Returns:
-            uint8 [K, H, W, 3]; outside the hole every pixel is the picture's own.
+            The completions; outside the hole every pixel is the picture's own.
 
         Raises:
-            ValueError: if shapes or types are off, the hole is empty or covers everything, or
-                `num_samples` is under 1.
+            ValueError: if shapes or types are off, the hole is empty or covers everything,
+                `num_samples` is under 1, or `instances` and `codes` are both given.
         """
-        image, mask = _check_inputs(image, mask, num_samples)
+        image, mask = _check_inputs(image, mask)
+        if codes is not None and instances is not None:
+            raise ValueError("instances and codes: give one of them, or none")
+        if codes is not None:
+            codes = _check_codes(codes, self.code_dim)
+        elif instances is not None:
+            if not len(instances):
+                raise ValueError("instances ([]) must hold one picture or more")
+            squares = [host_images.resize_and_crop(i, self.image_size) for i in instances]
+            codes = self.project(np.stack(squares))
+        else:
+            codes = draw_codes(num_samples, self.code_dim, seed=seed, temperature=temperature)
         top, left, height, width = _window(mask)
         window = np.s_[top : top + height, left : left + width]
         small = host_images.resize(image[window], self.image_size, self.image_size)
@@ -257,20 +317,12 @@ class Inpainter:
             mask[window] * np.uint8(255), self.image_size, self.image_size
         )
         small_mask = (small_mask > 0).astype(np.uint8)[..., None]
-        if instances is None:
-            keys = jax.random.key(seed)[None]
-            completions = self.sample(small[None], small_mask[None], keys, num_samples)[0]
-        else:
-            if not len(instances):
-                raise ValueError("instances ([]) must hold one picture or more")
-            squares = [host_images.resize_and_crop(i, self.image_size) for i in instances]
-            codes = self.project(np.stack(squares))[None]
-            completions = self.complete_with(small[None], small_mask[None], codes)[0]
+        completions = self.complete_with(small[None], small_mask[None], codes[None])[0]
         hole = mask[window] > 0
         results = np.repeat(image[None], len(completions), axis=0)
         for result, completion in zip(results, completions, strict=True):
             result[window][hole] = host_images.resize(completion, height, width)[hole]
-        return results
+        return Completions(results, codes)
 
     def _spread(self, function: Callable, *arrays: Any, **static: int) -> np.ndarray:
         """Calls a compiled function with each array's rows split evenly over the devices.
@@ -303,7 +355,7 @@ class Inpainter:
 
     def _mean_logits(self, params: PyTree, images: Array, masks: Array) -> Array:
         variables = {"params": params["discriminator"], "spectral_norm": params["spectral_norm"]}
-        logits = self._networks.discriminator.apply(
+        logits = self.networks.discriminator.apply(
             variables, normalize(images), masks.astype(jnp.float32)
         )
         return logits.mean(axis=(1, 2))
@@ -344,9 +396,7 @@ def _find_model(path: str | Path) -> Path:
     )
 
 
-def _check_inputs(
-    image: np.ndarray, mask: np.ndarray, num_samples: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _check_inputs(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The picture uint8 [H, W, 3] and its mask uint8 [H, W], or a ValueError."""
     image, mask = np.asarray(image), np.asarray(mask)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
@@ -362,9 +412,17 @@ def _check_inputs(
         raise ValueError("the mask is empty: no pixel is marked as hole")
     if mask.all():
         raise ValueError("the mask is full: a picture needs known pixels to be completed")
-    if num_samples < 1:
-        raise ValueError(f"num_samples ({num_samples}) must be at least 1")
     return image, mask
+
+
+def _check_codes(codes: np.ndarray, code_dim: int) -> np.ndarray:
+    """Codes as float32 [K, Z], or a ValueError."""
+    codes = np.asarray(codes, np.float32)
+    if codes.ndim != 2 or not len(codes) or codes.shape[1] != code_dim:
+        raise ValueError(f"codes {codes.shape} must be [K, {code_dim}] with K of 1 or more")
+    if not np.isfinite(codes).all():
+        raise ValueError("codes must be finite numbers")
+    return codes
 
 
 def _window(mask: np.ndarray) -> tuple[int, int, int, int]:
