@@ -65,25 +65,25 @@ def finish(processes, timeout=300):
     return outputs
 
 
-def final_ema(workdir):
+def final_model(workdir):
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        step, ema, _, _ = checkpoints.restore_ema()
-    return step, ema
+        step, model, _, _ = checkpoints.restore_model()
+    return step, model
 
 
 @pytest.fixture(scope="module")
 def one_process(tmp_path_factory, picture_folder):
     workdir = tmp_path_factory.mktemp("one")
     finish(start(workdir, picture_folder, processes=1, devices=4))
-    return final_ema(workdir)
+    return final_model(workdir)
 
 
 def test_two_processes_give_the_numbers_of_one(one_process, tmp_path, picture_folder):
     first, second = finish(start(tmp_path, picture_folder, processes=2, devices=2))
     assert "starting from step 0" in first and "starting" not in second
-    step, ema = final_ema(tmp_path)
+    step, model = final_model(tmp_path)
     assert step == one_process[0] == 3
-    for ours, theirs in zip(jax.tree.leaves(ema), jax.tree.leaves(one_process[1]), strict=True):
+    for ours, theirs in zip(jax.tree.leaves(model), jax.tree.leaves(one_process[1]), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 3
@@ -110,4 +110,4 @@ def test_a_killed_process_and_a_restart(tmp_path, picture_folder):
     # Fewer machines may be left: one process with one device takes over.
     outputs = finish(start(tmp_path, picture_folder, steps=saved + 2, processes=1, devices=1))
     assert f"resuming from step {saved}" in outputs[0]
-    assert final_ema(tmp_path)[0] == saved + 2
+    assert final_model(tmp_path)[0] == saved + 2

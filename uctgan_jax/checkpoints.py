@@ -1,13 +1,13 @@
 """Checkpoints: state, averaged parameters and config, with digests that tell damage.
 
-A checkpoint is `DIRECTORY/<step>/` with four Orbax items: `state` (all of the train state but
-the average), `ema` (the averaged parameters, all that inference needs), `config`, and `digests`
-(SHA-256 over the arrays of the first two). The position in the data is the step itself.
+A checkpoint is `DIRECTORY/<step>/` with four Orbax items: `model` (what inference needs: the
+averaged parameters of E1, E2 and G, and D, which ranks completions), `state` (the rest of the train
+state), `config`, and `digests` (SHA-256 over the arrays of the first two). The position in the data
+is the step itself.
 """
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,22 +20,9 @@ from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
 from uctgan_jax.train_state import TrainState
+from uctgan_jax.weights import DamagedCheckpointError, digest
 
 PyTree = Any
-
-
-class DamagedCheckpointError(ValueError):
-    """A checkpoint whose arrays cannot be read or are not what was saved."""
-
-
-def digest(tree: PyTree) -> str:
-    """SHA-256 over every array of a tree: path, type, shape and bytes. Hexadecimal."""
-    sha = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.ascontiguousarray(leaf)
-        sha.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape};".encode())
-        sha.update(array.view(np.uint8).data if array.ndim else array.tobytes())
-    return sha.hexdigest()
 
 
 class Checkpoints:
@@ -79,15 +66,15 @@ class Checkpoints:
           config: as JSON can hold it.
           error: what the best checkpoint has least of; one that is not finite counts as worst.
         """
-        train, ema = _split(state)
+        model, rest = _split(state)
         self._manager.save(
             int(state.step),
             metrics={"error": error if np.isfinite(error) else sys.float_info.max},
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(train),
-                ema=ocp.args.StandardSave(ema),
+                model=ocp.args.StandardSave(model),
+                state=ocp.args.StandardSave(rest),
                 config=ocp.args.JsonSave(dict(config)),
-                digests=ocp.args.JsonSave({"state": digest(train), "ema": digest(ema)}),
+                digests=ocp.args.JsonSave({"model": digest(model), "state": digest(rest)}),
             ),
         )
 
@@ -104,30 +91,30 @@ class Checkpoints:
         Raises:
           DamagedCheckpointError: if there are checkpoints, but every one is damaged.
         """
-        shapes = _split(jax.tree.map(_numpy_template, template))
+        model, rest = _split(jax.tree.map(_numpy_template, template))
         damaged = []
         for step in reversed(self.steps()):
             try:
-                restored = self._restore(step, {"state": shapes[0], "ema": shapes[1]})
+                restored = self._restore(step, {"model": model, "state": rest})
             except DamagedCheckpointError as error:
                 logging.warning("%s; trying the one before it", error)
                 damaged.append(step)
                 continue
-            return TrainState(**restored["state"], ema_params=restored["ema"])
+            return _join(restored["model"], restored["state"])
         if damaged:
             raise DamagedCheckpointError(
                 f"every checkpoint in {self.directory} is damaged: steps {damaged}"
             )
         return None
 
-    def restore_ema(self, step: int | None = None) -> tuple[int, PyTree, dict[str, Any], str]:
-        """The averaged parameters for inference.
+    def restore_model(self, step: int | None = None) -> tuple[int, PyTree, dict[str, Any], str]:
+        """What inference needs.
 
         Args:
           step: which checkpoint; None for the newest.
 
         Returns:
-          The step, the parameters as numpy arrays, the config, and the parameters' digest.
+          The step, the model (see `_split`) as numpy arrays, the config, and the model's digest.
 
         Raises:
           FileNotFoundError: if there is no such checkpoint.
@@ -138,11 +125,11 @@ class Checkpoints:
             wanted = "checkpoint" if step is None else f"checkpoint of step {step}"
             raise FileNotFoundError(f"no {wanted} in {self.directory}; it has steps {steps}")
         step = steps[-1] if step is None else step
-        restored = self._restore(step, {"ema": None})
+        restored = self._restore(step, {"model": None})
         config = self._manager.restore(
             step, args=ocp.args.Composite(config=ocp.args.JsonRestore())
         ).config
-        return step, restored["ema"], config, restored["digests"]["ema"]
+        return step, restored["model"], config, restored["digests"]["model"]
 
     def close(self) -> None:
         """Waits for pending saves and lets the folder go."""
@@ -176,11 +163,28 @@ def _negative_error(metrics: Mapping[str, float]) -> float:
     return -metrics["error"]
 
 
-def _split(state: TrainState) -> tuple[dict[str, PyTree], PyTree]:
-    """A state as the two items that checkpoints keep it in: the rest, and the average."""
-    fields = dict(vars(state))
-    ema = fields.pop("ema_params")
-    return fields, ema
+def _split(state: TrainState) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
+    """A state as the two items that checkpoints keep it in: the model, and the rest.
+
+    The model is {"projection", "encoder", "generator"}, averaged, and {"discriminator",
+    "spectral_norm"} as they are: D judges, so its newest parameters serve best.
+    """
+    rest = dict(vars(state))
+    model = dict(rest.pop("ema_params"))
+    model["discriminator"] = rest.pop("discriminator_params")
+    model["spectral_norm"] = rest.pop("spectral_norm")
+    return model, rest
+
+
+def _join(model: Mapping[str, PyTree], rest: Mapping[str, PyTree]) -> TrainState:
+    """The state that `_split` took apart."""
+    ema = dict(model)
+    return TrainState(
+        discriminator_params=ema.pop("discriminator"),
+        spectral_norm=ema.pop("spectral_norm"),
+        ema_params=ema,
+        **rest,
+    )
 
 
 def _numpy_template(leaf: Any) -> np.ndarray:

@@ -19,13 +19,13 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from uctgan_jax.files import write_text
 from uctgan_jax.metrics import diversity, pixel
 from uctgan_jax.metrics.frechet import frechet_distance
 from uctgan_jax.metrics.inception_score import inception_score, modified_inception_score
 from uctgan_jax.metrics.lpips import MIN_SIZE, lpips_pairs
 from uctgan_jax.metrics.manifold import manifold_figures
 from uctgan_jax.metrics.separability import inception_discriminative_scores
-from uctgan_jax.metrics_log import write_text
 from uctgan_jax.records import Records, digest
 
 # Figures against the truth, and which completion of K counts as the best by each.

@@ -16,6 +16,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from uctgan_jax import images as host_images
 from uctgan_jax.nets import Networks, build_networks
+from uctgan_jax.selection import (
+    check_selection,
+    choose,
+    nearest_distances,
+    pair_distances,
+)
 from uctgan_jax.train_step import composite, normalize
 from uctgan_jax.weights import is_weights_folder, read_weights, write_weights
 
@@ -106,10 +112,15 @@ class Completions:
     Attributes:
         images: uint8 [K, H, W, 3]; outside the hole every pixel is the picture's own.
         codes: float32 [K, Z], the code of each; `complete(..., codes=codes)` gives them again.
+        realism: float32 [K], see `Inpainter.realism`; NaN if the model cannot judge it.
+        difference: float32 [K], LPIPS in the hole to the nearest other completion, see
+            `selection.pair_distances`; NaN for a single completion.
     """
 
     images: np.ndarray
     codes: np.ndarray
+    realism: np.ndarray
+    difference: np.ndarray
 
 
 class Inpainter:
@@ -165,6 +176,11 @@ class Inpainter:
     def code_dim(self) -> int:
         """Size Z of a code."""
         return self.networks.code_dim
+
+    @property
+    def judges_realism(self) -> bool:
+        """Whether there is a trained D, which `realism` and selecting by it need."""
+        return bool(self.config.loss.adversarial) and "discriminator" in self.params
 
     @classmethod
     def load(cls, path: str | Path, step: int | None = None) -> Inpainter:
@@ -256,7 +272,7 @@ class Inpainter:
         Raises:
             ValueError: if the model has no trained D: it was trained without adversarial loss.
         """
-        if not self.config.loss.adversarial or "discriminator" not in self.params:
+        if not self.judges_realism:
             raise ValueError(
                 "this model cannot judge realism: it was trained with loss.adversarial ="
                 f" {self.config.loss.adversarial}, or saved without its discriminator"
@@ -271,6 +287,8 @@ class Inpainter:
         seed: int = 0,
         *,
         temperature: float = 1.0,
+        select: str | None = None,
+        oversample: int = 4,
         instances: Sequence[np.ndarray] | None = None,
         codes: np.ndarray | None = None,
     ) -> Completions:
@@ -283,10 +301,14 @@ class Inpainter:
             image: uint8 [H, W, 3].
             mask: uint8 or bool [H, W] or [H, W, 1], nonzero = hole.
             num_samples: completions to draw; unused with `instances` or `codes`.
-            seed: of the draw: the same seed gives the same completions, and the first of many
-                are those of few.
+            seed: of the draw: the same seed gives the same completions, and without `select`
+                the first of many are those of few.
             temperature: what the codes drawn are multiplied by: under 1 for more likely and more
                 similar completions.
+            select: which of the draws to keep, the best first: "diverse", the most different;
+                "realistic", those D takes for the most real; "both", the most different of the
+                more real half (see `selection.choose`); None for the draws as they come.
+            oversample: with `select`, how many are drawn for each that is kept.
             instances: pictures, uint8 [h, w, 3] of any size, to follow: one completion each.
             codes: float32 [K, Z], such as earlier `Completions.codes`: one completion each.
 
@@ -295,11 +317,16 @@ class Inpainter:
 
         Raises:
             ValueError: if shapes or types are off, the hole is empty or covers everything,
-                `num_samples` is under 1, or `instances` and `codes` are both given.
+                a number is out of its range, more than one of `instances`, `codes` and `select`
+                is given, or `select` needs a D that the model lacks.
         """
         image, mask = _check_inputs(image, mask)
-        if codes is not None and instances is not None:
-            raise ValueError("instances and codes: give one of them, or none")
+        if sum(given is not None for given in (instances, codes, select)) > 1:
+            raise ValueError(
+                "instances, codes and select: give one of them, or none; there is nothing to"
+                " select among completions that are all asked for"
+            )
+        self._check_selection(select, oversample)
         if codes is not None:
             codes = _check_codes(codes, self.code_dim)
         elif instances is not None:
@@ -308,7 +335,10 @@ class Inpainter:
             squares = [host_images.resize_and_crop(i, self.image_size) for i in instances]
             codes = self.project(np.stack(squares))
         else:
-            codes = draw_codes(num_samples, self.code_dim, seed=seed, temperature=temperature)
+            if num_samples < 1:
+                raise ValueError(f"num_samples ({num_samples}) must be at least 1")
+            num_draws = num_samples * (oversample if select else 1)
+            codes = draw_codes(num_draws, self.code_dim, seed=seed, temperature=temperature)
         top, left, height, width = _window(mask)
         window = np.s_[top : top + height, left : left + width]
         small = host_images.resize(image[window], self.image_size, self.image_size)
@@ -318,11 +348,31 @@ class Inpainter:
         )
         small_mask = (small_mask > 0).astype(np.uint8)[..., None]
         completions = self.complete_with(small[None], small_mask[None], codes[None])[0]
+        realism = np.full(len(codes), np.nan, np.float32)
+        if self.judges_realism:
+            realism = self.realism(completions, np.repeat(small_mask[None], len(codes), axis=0))
+        distances = pair_distances(completions, small_mask)
+        if select is not None:
+            kept = choose(select, num_samples, realism=realism, distances=distances)
+            codes, completions, realism = codes[kept], completions[kept], realism[kept]
+            distances = distances[np.ix_(kept, kept)]
         hole = mask[window] > 0
         results = np.repeat(image[None], len(completions), axis=0)
         for result, completion in zip(results, completions, strict=True):
             result[window][hole] = host_images.resize(completion, height, width)[hole]
-        return Completions(results, codes)
+        return Completions(results, codes, realism, nearest_distances(distances))
+
+    def _check_selection(self, select: str | None, oversample: int) -> None:
+        if select is None:
+            return
+        check_selection(select)
+        if oversample < 1:
+            raise ValueError(f"oversample ({oversample}) must be at least 1")
+        if select != "diverse" and not self.judges_realism:
+            raise ValueError(
+                f"select ({select!r}) needs a model with a trained discriminator, which this one"
+                " lacks: only 'diverse' does without"
+            )
 
     def _spread(self, function: Callable, *arrays: Any, **static: int) -> np.ndarray:
         """Calls a compiled function with each array's rows split evenly over the devices.

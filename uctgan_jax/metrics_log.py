@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 import tensorboardX
+
+from uctgan_jax.files import write_text
 
 
 class MetricsLog:
@@ -97,13 +98,6 @@ class MetricsLog:
 def json_numbers(record: Mapping[str, float]) -> dict[str, float | str]:
     """JSON knows no NaN or infinity: they are written as strings."""
     return {k: v if np.isfinite(v) else str(v) for k, v in record.items()}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
 
 
 def _logged_step(line: str) -> float:
