@@ -10,6 +10,7 @@ from tests.conftest import TINY_MODEL
 from uctgan_jax import Inpainter
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.inpainting import sample_prior, saved_steps
+from uctgan_jax.selection import SELECTIONS, choose, nearest_distances, pair_distances
 from uctgan_jax.train_state import Optimizers, create_train_state
 from uctgan_jax.weights import digest
 
@@ -164,6 +165,48 @@ def test_temperature_scales_the_codes(inpainter, picture):
     np.testing.assert_array_equal(still.images[0], still.images[1])
 
 
+def test_scores_are_those_of_the_completions_in_their_order(inpainter, picture):
+    image, mask = picture
+    out = inpainter.complete(image, mask, num_samples=3, seed=1)
+    masks = np.repeat(mask[None, ..., None], 3, axis=0)
+    np.testing.assert_allclose(out.realism, inpainter.realism(out.images, masks), rtol=1e-5)
+    distances = pair_distances(out.images, mask[..., None])
+    np.testing.assert_allclose(out.difference, nearest_distances(distances), rtol=1e-5)
+    assert out.difference.min() > 0
+    single = inpainter.complete(image, mask, num_samples=1)
+    assert np.isfinite(single.realism).all() and np.isnan(single.difference).all()
+
+
+@pytest.mark.parametrize("select", SELECTIONS)
+def test_select_keeps_some_of_the_draws(inpainter, picture, select):
+    image, mask = picture
+    drawn = inpainter.complete(image, mask, num_samples=12, seed=1)
+    out = inpainter.complete(image, mask, num_samples=3, seed=1, select=select)
+    expected = choose(
+        select,
+        3,
+        realism=drawn.realism,
+        distances=pair_distances(drawn.images, mask[..., None]),
+    )
+    np.testing.assert_array_equal(out.codes, drawn.codes[expected])
+    np.testing.assert_array_equal(out.images, drawn.images[expected])
+    np.testing.assert_array_equal(out.realism, drawn.realism[expected])
+    again = inpainter.complete(image, mask, num_samples=3, seed=1, select=select)
+    np.testing.assert_array_equal(again.images, out.images)
+
+
+def test_selecting_does_what_it_is_for(inpainter, picture):
+    plain, diverse, realistic = (
+        inpainter.complete(*picture, num_samples=3, seed=2, select=select)
+        for select in (None, "diverse", "realistic")
+    )
+    assert diverse.difference.min() > plain.difference.min()
+    assert realistic.realism.mean() > plain.realism.mean()
+    assert (np.diff(realistic.realism) <= 0).all()
+    all_kept = inpainter.complete(*picture, num_samples=3, seed=2, select="diverse", oversample=1)
+    assert {*all_kept.codes[:, 0]} == {*plain.codes[:, 0]}
+
+
 def test_reconstruct_uses_the_pictures_own_code(inpainter, batch):
     out = inpainter.reconstruct(batch["image"], batch["mask"])
     codes = inpainter.project(batch["image"])
@@ -191,6 +234,10 @@ def test_reconstruct_uses_the_pictures_own_code(inpainter, batch):
         (dict(codes=np.zeros((0, 4))), r"codes \(0, 4\) must be .* K of 1 or more"),
         (dict(codes=np.full((1, 4), np.nan)), "codes must be finite"),
         (dict(codes=np.zeros((1, 4)), instances=[]), "give one of them"),
+        (dict(codes=np.zeros((1, 4)), select="both"), "give one of them"),
+        (dict(select="best"), r"select \('best'\) must be None or one of diverse, realistic"),
+        (dict(select="both", oversample=0), r"oversample \(0\) must be at least 1"),
+        (dict(select="both", num_samples=-1), r"num_samples \(-1\) must be at least 1"),
     ],
 )
 def test_bad_input_is_refused(inpainter, picture, change, message):
@@ -252,9 +299,14 @@ def test_realism_is_the_discriminators_mean_logit(inpainter, networks, batch):
     np.testing.assert_allclose(scores, np.mean(logits, axis=(1, 2)), rtol=1e-4, atol=1e-6)
 
 
-def test_a_model_without_a_trained_discriminator_cannot_judge(inpainter, batch):
+def test_a_model_without_a_trained_discriminator_cannot_judge(inpainter, batch, picture):
     config = inpainter.config.copy_and_resolve_references()
     config.loss.adversarial = 0.0
     untrained = Inpainter(config, inpainter.params, 7, "")
     with pytest.raises(ValueError, match="cannot judge realism: .* loss.adversarial = 0"):
         untrained.realism(batch["image"], batch["mask"])
+    for select in ("realistic", "both"):
+        with pytest.raises(ValueError, match=f"select \\('{select}'\\) needs a model with"):
+            untrained.complete(*picture, select=select)
+    diverse = untrained.complete(*picture, num_samples=2, select="diverse")
+    assert np.isnan(diverse.realism).all() and np.isfinite(diverse.difference).all()
