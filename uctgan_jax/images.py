@@ -16,6 +16,22 @@ import simplejpeg
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 MASK_CONVENTIONS = ("white_is_hole", "black_is_hole")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def pictures_under(folder: Path) -> list[Path]:
+    """All picture files at any depth that are not hidden.
+
+    Sorted, so that the order is the same on every machine."""
+    found = []
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(root, name)
+            for name in files
+            if not name.startswith(".") and name.lower().endswith(SUFFIXES)
+        ]
+    return sorted(found)
 
 
 def read_image(source: str | Path | bytes) -> np.ndarray:

@@ -14,9 +14,8 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-from uctgan_jax.data.sources import pictures_under
 from uctgan_jax.data.workers import cpu_count
-from uctgan_jax.images import read_mask, resize_and_crop
+from uctgan_jax.images import pictures_under, read_mask, resize_and_crop
 
 
 class MaskFolder:

@@ -19,10 +19,9 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from uctgan_jax.data.avatars import DEFAULT_EXAMPLES, prepared_avatars
-from uctgan_jax.images import read_image
+from uctgan_jax.images import SUFFIXES, pictures_under, read_image
 
 SPLITS = ("train", "validation", "test")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 _HELD_OUT_PERCENT = 5.0  # of a folder's pictures, for validation and for test each
 _SPLIT_FOLDERS = {"train": ("train",), "validation": ("validation", "val"), "test": ("test",)}
@@ -201,21 +200,6 @@ def split_folder(path: str | Path) -> dict[str, list[Path]]:
         rest = rest[:first]
     splits["train"] = sorted(file for _, file in rest)
     return splits
-
-
-def pictures_under(folder: Path) -> list[Path]:
-    """All picture files at any depth that are not hidden.
-
-    Sorted, so that the order is the same on every machine."""
-    found = []
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(root, name)
-            for name in files
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES)
-        ]
-    return sorted(found)
 
 
 def _hash_percent(relative: Path) -> float:
