@@ -209,6 +209,10 @@ class Inpainter:
                 step, params, config, digest = checkpoints.restore_model(step)
         return cls(ml_collections.ConfigDict(config), params, step, digest)
 
+    def on_device(self, device: jax.Device) -> Inpainter:
+        """The same model on one device alone."""
+        return Inpainter(self.config, self.params, self.step, self.digest, devices=[device])
+
     def save(self, folder: str | Path) -> None:
         """Writes the model alone, without what only training needs: see `uctgan_jax.weights`.
 
@@ -326,7 +330,7 @@ class Inpainter:
                 "instances, codes and select: give one of them, or none; there is nothing to"
                 " select among completions that are all asked for"
             )
-        self._check_selection(select, oversample)
+        self.check_selection(select, oversample)
         if codes is not None:
             codes = _check_codes(codes, self.code_dim)
         elif instances is not None:
@@ -362,10 +366,11 @@ class Inpainter:
             result[window][hole] = host_images.resize(completion, height, width)[hole]
         return Completions(results, codes, realism, nearest_distances(distances))
 
-    def _check_selection(self, select: str | None, oversample: int) -> None:
+    def check_selection(self, select: str | None, oversample: int = 4) -> None:
+        """Raises a ValueError unless `complete` can select like this."""
+        check_selection(select)
         if select is None:
             return
-        check_selection(select)
         if oversample < 1:
             raise ValueError(f"oversample ({oversample}) must be at least 1")
         if select != "diverse" and not self.judges_realism:
