@@ -1,0 +1,196 @@
+"""Exports a model as one file that runs without this package.
+
+    python -m uctgan_jax.export --checkpoint=DIR --output=model.stablehlo
+    python -m uctgan_jax.export --checkpoint=DIR --output=model.onnx
+
+The ending decides on the format: StableHLO for JAX (`jax.export`; CPU, CUDA and TPU) or ONNX for
+ONNX Runtime (needs the extra `onnx`). Either holds the parameters and one function,
+
+    images uint8 [B, S, S, 3], masks uint8 [B, S, S, 1] with 1 = hole, codes float32 [B, K, Z]
+        -> completions uint8 [B, K, S, S, 3], known pixels as they are
+
+for any B and K from 1 on. S, Z and where the model comes from are in `OUTPUT.json` beside it.
+`examples/run_exported.py` runs a StableHLO file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import export
+from jax.extend.core import jaxpr_as_fun
+
+from uctgan_jax.files import write_atomically, write_text
+from uctgan_jax.inpainting import Inpainter, complete_codes
+from uctgan_jax.nets import build_networks
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+INPUTS = ("images", "masks", "codes")
+OUTPUT = "completions"
+# Old enough for any ONNX Runtime of the last years; nothing newer is needed.
+ONNX_OPSET = 18
+
+
+def to_stablehlo(inpainter: Inpainter) -> bytes:
+    """The model as a serialized `jax.export.Exported`."""
+    function = _completing_function(inpainter, inpainter.config.compute_dtype)
+    exported = export.export(jax.jit(function), platforms=PLATFORMS)(*_input_shapes(inpainter))
+    return bytes(exported.serialize())
+
+
+def to_onnx(inpainter: Inpainter) -> bytes:
+    """The model as a serialized ONNX `ModelProto`.
+
+    It computes in float32 whatever the model's compute type: ONNX Runtime has no bfloat16
+    convolutions on CPUs.
+
+    Raises:
+        ImportError: if the extra `onnx` is not installed.
+    """
+    try:
+        import jax2onnx
+    except ImportError as error:
+        raise ImportError(f"ONNX needs the extra 'onnx' of this package ({error})") from error
+
+    shapes = _input_shapes(inpainter)
+    # Traced before the converter sees it: that replaces Flax's layers by ones without vmap.
+    jaxpr = jax.make_jaxpr(_completing_function(inpainter, "float32"))(*shapes)
+    with _quiet("jax2onnx", "onnx_ir"):
+        model = jax2onnx.to_onnx(
+            jaxpr_as_fun(jaxpr),
+            inputs=shapes,
+            model_name="uctgan",
+            opset=ONNX_OPSET,
+            input_names=INPUTS,
+            output_names=[OUTPUT],
+        )
+    return model.SerializeToString()
+
+
+FORMATS: dict[str, Callable[[Inpainter], bytes]] = {".stablehlo": to_stablehlo, ".onnx": to_onnx}
+DETAILS: dict[str, dict[str, Any]] = {
+    ".stablehlo": {
+        "format": "StableHLO",
+        "platforms": PLATFORMS,
+        "calling_convention_version": export.maximum_supported_calling_convention_version,
+    },
+    ".onnx": {"format": "ONNX", "opset": ONNX_OPSET},
+}
+
+
+def export_model(inpainter: Inpainter, output: str | Path) -> None:
+    """Writes a model to `output`, and its description to `output` with `.json` added.
+
+    Args:
+        inpainter: the model.
+        output: a file ending in `.stablehlo` or `.onnx`.
+
+    Raises:
+        ValueError: for another ending.
+        ImportError: if ONNX's packages are missing.
+    """
+    output = Path(output).expanduser()
+    convert = _converter(output)
+    description = DETAILS[output.suffix] | describe(inpainter)
+    data = convert(inpainter)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with write_atomically(output) as file:
+        file.write(data)
+    write_text(output.with_name(output.name + ".json"), json.dumps(description, indent=2) + "\n")
+
+
+def describe(inpainter: Inpainter) -> dict[str, Any]:
+    """What goes beside an exported model: its inputs and output, and where it comes from."""
+    shapes = _input_shapes(inpainter)
+    function = _completing_function(inpainter, inpainter.config.compute_dtype)
+    completions = jax.eval_shape(function, *shapes)
+    return {
+        "image_size": inpainter.image_size,
+        "code_dim": inpainter.code_dim,
+        "inputs": {name: _describe(shape) for name, shape in zip(INPUTS, shapes, strict=True)},
+        "outputs": {OUTPUT: _describe(completions)},
+        "mask": "1 = hole",
+        "codes": "standard normal",
+        "step": inpainter.step,
+        "digest": inpainter.digest,
+        "jax": jax.__version__,
+    }
+
+
+def _describe(array: jax.ShapeDtypeStruct) -> dict[str, Any]:
+    shape = [side if isinstance(side, int) else str(side) for side in array.shape]
+    return {"dtype": str(array.dtype), "shape": shape}
+
+
+def _completing_function(inpainter: Inpainter, compute_dtype: str) -> Callable[..., jax.Array]:
+    """`complete_codes` with the parameters inside."""
+    config = inpainter.config
+    networks = build_networks(
+        image_size=config.image_size, compute_dtype=compute_dtype, **config.model
+    )
+    params = jax.device_get({name: inpainter.params[name] for name in ("encoder", "generator")})
+
+    def complete(images: jax.Array, masks: jax.Array, codes: jax.Array) -> jax.Array:
+        return complete_codes(networks, params, images, masks, codes)
+
+    return complete
+
+
+def _input_shapes(inpainter: Inpainter) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Images, masks and codes of any number of pictures B and codes a picture K."""
+    batch, samples = export.symbolic_shape("B, K")
+    side = inpainter.image_size
+    return (
+        jax.ShapeDtypeStruct((batch, side, side, 3), jnp.uint8),
+        jax.ShapeDtypeStruct((batch, side, side, 1), jnp.uint8),
+        jax.ShapeDtypeStruct((batch, samples, inpainter.code_dim), jnp.float32),
+    )
+
+
+def _converter(output: Path) -> Callable[[Inpainter], bytes]:
+    if output.suffix not in FORMATS:
+        raise ValueError(f"output ({output}) must end in {' or '.join(FORMATS)}")
+    return FORMATS[output.suffix]
+
+
+@contextlib.contextmanager
+def _quiet(*loggers: str) -> Iterator[None]:
+    """Errors only: the converter warns of every value whose type it leaves to be inferred."""
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in loggers}
+    for logger in levels:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line; bad input ends it with one line that says what is wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", required=True, help="as for inpaint.py")
+    parser.add_argument("--output", required=True, type=Path, help="a .stablehlo or .onnx file")
+    arguments = parser.parse_args(argv)
+    try:
+        _converter(arguments.output)
+        inpainter = Inpainter.load(arguments.checkpoint)
+        print(f"exporting step {inpainter.step}; ONNX takes about half a minute", flush=True)
+        export_model(inpainter, arguments.output)
+    except (ValueError, OSError, ImportError) as error:
+        raise SystemExit(f"uctgan_jax.export: {error}") from error
+    print(f"{arguments.output} and its description {arguments.output}.json are written")
+
+
+if __name__ == "__main__":
+    main()
