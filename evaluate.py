@@ -50,6 +50,7 @@ from uctgan_jax.inpainting import Inpainter, saved_steps
 from uctgan_jax.metrics.diversity import enlarge
 from uctgan_jax.metrics.inception import inception, load_inception
 from uctgan_jax.metrics.lpips import vgg16_features
+from uctgan_jax.metrics.placement import on_default_device
 from uctgan_jax.metrics.posterior import FACE_WINDOW
 from uctgan_jax.records import Records
 from uctgan_jax.report import to_html, to_markdown, to_svg, to_text
@@ -221,6 +222,7 @@ def _completion(inpainter: Inpainter, earlier: list[int], config: ml_collections
             num_pairs=num_pairs or None,
             extractor=extractor,
             records=records,
+            devices=inpainter.devices,
             name=name,
         )
         part["shown"] = choose_pictures(measured)
@@ -300,14 +302,14 @@ def _extractor() -> tuple[Extractor, dict[str, str]]:
         }
         return lambda images: (vgg16_features(enlarge(images)), None), named
     path = Path(_INCEPTION.value).expanduser()
-    params = load_inception(path)
+    params = on_default_device(load_inception(path))
     named = {
         "network": "InceptionV3 of 2015, as pytorch-fid",
         "frechet_distance": "FID of composites, bilinear to 299 x 299, 2x - 1",
         "short_name": "FID",
         "weights": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
-    return lambda images: inception(params, images), named
+    return lambda images: inception(params(), images), named
 
 
 def _posterior(inpainter: Inpainter, earlier: list[int], config: ml_collections.ConfigDict):

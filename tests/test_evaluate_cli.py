@@ -1,5 +1,6 @@
 import json
 
+import jax
 import numpy as np
 import pytest
 from absl.testing import flagsaver
@@ -14,6 +15,7 @@ class FakeInpainter:
     """Fills the hole with grey, a little lighter for each completion."""
 
     image_size = 32
+    devices = jax.devices()[:1]
 
     def __init__(self, step=6):
         self.step, self.digest = step, f"digest of {step}"

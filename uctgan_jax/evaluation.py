@@ -12,7 +12,8 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
@@ -64,9 +65,12 @@ def evaluate(
     num_pairs: int | None = None,
     extractor: Extractor | None = None,
     records: Records | None = None,
+    devices: Sequence[jax.Device],
     name: str = "evaluate",
 ) -> tuple[dict, list[dict]]:
-    """Measures the K completions of every picture; the figures depend on no batch size.
+    """Measures the K completions of every picture, on as many devices as are given.
+
+    The figures depend neither on the batch size nor on the devices.
 
     Every picture is measured by itself, as a composite: what a completion altered outside the
     hole is put back first, and reported.
@@ -84,6 +88,7 @@ def evaluate(
         num_pairs: pairs of completions of each picture for the diversity; all by default.
         extractor: features for the figures over sets; without it there are none.
         records: pictures in it are not measured again, new ones are added.
+        devices: to measure on, each a picture at a time.
         name: of what is measured, for the progress bar.
 
     Returns:
@@ -103,7 +108,10 @@ def evaluate(
 
     measured: list[dict] = []
     batch_size = None
-    with tqdm(total=num_examples, desc=name, unit="picture") as progress:
+    with (
+        tqdm(total=num_examples, desc=name, unit="picture") as progress,
+        ThreadPoolExecutor(len(devices)) as threads,
+    ):
         for batch in batches:
             images, masks, index = batch["image"], batch["mask"], batch["index"]
             batch_size = batch_size or len(images)
@@ -116,24 +124,27 @@ def evaluate(
             if todo:
                 rows = _filled(todo, batch_size)
                 completions = complete(images[rows], masks[rows], index[rows])
+                reconstructions = [None] * len(rows)
                 if reconstruct is not None:
                     reconstructions = reconstruct(images[rows], masks[rows])
+            tasks = []
             for place, row in enumerate(todo):
                 if num_samples > 1:
                     pairs = diversity.select_pairs(num_samples, num_pairs, (seed, int(index[row])))
-                record = {
-                    "index": int(index[row]),
-                    "inputs": inputs[row],
-                    **measure(
-                        images[row],
-                        masks[row],
-                        completions[place],
-                        None if reconstruct is None else reconstructions[place],
-                        pairs=pairs,
-                        crop_size=crop_size(same_hole, *images.shape[1:3]),
-                        extractor=extractor,
-                    ),
-                }
+                task = threads.submit(
+                    _measure_on,
+                    devices[place % len(devices)],
+                    images[row],
+                    masks[row],
+                    completions[place],
+                    reconstructions[place],
+                    pairs=pairs,
+                    crop_size=crop_size(same_hole, *images.shape[1:3]),
+                    extractor=extractor,
+                )
+                tasks.append(task)
+            for row, task in zip(todo, tasks, strict=True):
+                record = {"index": int(index[row]), "inputs": inputs[row], **task.result()}
                 if records is not None:
                     records.add(record)
                 known[row] = record
@@ -222,6 +233,12 @@ def complete_pictures(
 def _filled(rows: list[int], batch_size: int) -> list[int]:
     """The rows and the last one repeated: with one batch size nothing is compiled twice."""
     return rows + rows[-1:] * (batch_size - len(rows))
+
+
+def _measure_on(device: jax.Device, *arguments, **options) -> dict:
+    """`measure` with all its arrays on one device."""
+    with jax.default_device(device):
+        return measure(*arguments, **options)
 
 
 def measure(

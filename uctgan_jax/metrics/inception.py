@@ -196,7 +196,7 @@ def params_from_state_dict(state: dict[str, np.ndarray]) -> dict:
         for name in names[:-1]:
             place = place.setdefault(name, {})
         place[names[-1]] = value.astype(np.float32)
-    return jax.device_put(params)
+    return params
 
 
 def _parameter(state, module, leaf):

