@@ -1,0 +1,44 @@
+"""The web page: brush a hole into a picture and choose among many completions.
+
+    python demo.py --checkpoint=DIR
+
+Needs the optional dependencies: `pip install '.[demo]'`. Nothing is fetched from elsewhere, and
+only this machine reaches the page unless `--host` says otherwise.
+"""
+
+import argparse
+from collections.abc import Sequence
+
+from absl import logging
+
+from uctgan_jax import compilation_cache, web
+from uctgan_jax.inpainting import Inpainter
+
+
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--checkpoint", required=True, help="workdir of a run, or its checkpoints")
+    parser.add_argument("--port", type=int, help="default: the first free one from 7860")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all networks"
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs the command line; bad input ends it with one line that says what is wrong."""
+    arguments = parse_arguments(argv)
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of what we asked for
+    compilation_cache.enable()
+    try:
+        inpainter = Inpainter.load(arguments.checkpoint)
+        web.warm_up(inpainter)
+        web.serve(web.build_page(inpainter), host=arguments.host, port=arguments.port)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"demo.py: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,503 @@
+"""The web page: brush a hole into a picture, see many completions, keep one, walk between them.
+
+`build_page` makes the Gradio page and `serve` runs it. The functions above them take and return
+plain arrays, so that they can be used and tested without a browser. What the reader of the page
+did wrong is raised as `gr.Error`, which the page shows as a message.
+
+The editor gets a copy of the picture that fits a screen, and only the hole is taken from it: the
+picture itself stays on the server as it was uploaded, so that its known pixels come out bit for
+bit whatever the browser does with colours.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import html
+import io
+import secrets
+from importlib import resources
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from uctgan_jax import images
+from uctgan_jax.data import avatars
+from uctgan_jax.inpainting import Inpainter
+from uctgan_jax.interpolation import interpolate
+
+MAX_UPLOAD = "20mb"
+MAX_PIXELS = 16_000_000  # a phone's photograph has 12 million
+MIN_SIDE, MAX_SIDE = 16, 8192
+MAX_WAITING = 16  # requests in the queue; more are told to come back
+MAX_SESSIONS = 32  # whose pictures are kept in memory
+CACHE_SECONDS = 3600  # written pictures and left sessions are forgotten after this
+NUM_SAMPLES = (4, 8, 12, 16)
+WALK_STEPS = 20
+VIEW_SIDE = 512  # smaller pictures are shown enlarged to at least this
+MAX_VIEW_SIDE = 1024
+MAX_STROKES = 4_000_000  # characters
+BRUSH = (255, 64, 110, 255)  # as in web_brush.js
+NOTHING_BRUSHED = "Nothing is brushed yet. Brush over the part that is to be drawn anew."
+REFERENCE = "reference"
+SELECT_LABELS = {
+    "": "as they come",
+    "diverse": "most different",
+    "realistic": "most realistic",
+    "both": "both",
+}
+# Some of the test portraits, chosen to differ, and the rows and columns of a face.
+EXAMPLES = (3, 7, 12, 18, 21, 30)
+FACE = (16 / 64, 51 / 64, 16 / 64, 48 / 64)
+
+
+@dataclasses.dataclass(frozen=True)
+class Drawing:
+    """What one press of "Complete" made, and what is needed to make more of it.
+
+    Attributes:
+        image: uint8 [H, W, 3], the picture.
+        mask: uint8 [H, W], 1 = hole.
+        codes: float32 [K, Z], a code a completion.
+        names: K captions.
+    """
+
+    image: np.ndarray
+    mask: np.ndarray
+    codes: np.ndarray
+    names: tuple[str, ...]
+
+
+def refusal(message: str) -> gr.Error:
+    """An error that the page shows in plain words, with nothing written to the log."""
+    return gr.Error(html.escape(message), title="Please look again", print_exception=False)
+
+
+def open_picture(path: str | Path) -> np.ndarray:
+    """Reads an upload as uint8 RGB [H, W, 3].
+
+    Raises: gr.Error for a file that is no whole picture, or one too large or too small.
+    """
+    data = Path(path).read_bytes()
+    try:
+        with Image.open(io.BytesIO(data)) as header:  # before decoding: a small file can be huge
+            width, height = header.size
+    except Image.DecompressionBombError as error:
+        raise refusal(f"The picture has more than {MAX_PIXELS // 10**6} megapixels.") from error
+    except Exception as error:
+        raise refusal("This file is not a picture that can be read. Try PNG or JPEG.") from error
+    if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+        raise refusal(
+            f"The picture has {width} x {height} pixels. The most is {MAX_PIXELS // 10**6} "
+            f"megapixels and {MAX_SIDE} pixels a side: make it smaller."
+        )
+    if min(width, height) < MIN_SIDE:
+        raise refusal(
+            f"The picture has {width} x {height} pixels. It needs {MIN_SIDE} or more a side."
+        )
+    try:
+        return images.read_image(data)
+    except ValueError as error:
+        raise refusal("This picture is damaged: it cannot be read to its end.") from error
+
+
+def example(index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A portrait drawn here and now, uint8 [size, size, 3], and a mask of its face [size, size]."""
+    image = avatars.render(avatars.sample_attributes("test", index), size)
+    top, bottom, left, right = (round(size * place) for place in FACE)
+    mask = np.zeros((size, size), np.uint8)
+    mask[top:bottom, left:right] = 1
+    return image, mask
+
+
+def view(image: np.ndarray) -> np.ndarray:
+    """A picture as the page shows it: small ones enlarged by a whole factor, large ones reduced."""
+    height, width = image.shape[:2]
+    longest = max(height, width)
+    scale = min(max(-(-VIEW_SIDE // longest), 1), MAX_VIEW_SIDE / longest)
+    if scale == 1:
+        return image
+    return images.resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
+def data_url(image: np.ndarray, kind: str) -> str:
+    """A picture, uint8 [H, W, 3 or 4], as the text that a browser shows: "jpeg" or "png"."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, kind, quality=92)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def strokes(mask: np.ndarray, height: int, width: int) -> str:
+    """The strokes that would brush a hole, on a view of the picture of this height and width.
+
+    Args:
+        mask: uint8 [H, W], 1 = hole.
+
+    Returns:
+        What `brushed_hole` takes.
+    """
+    shown = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
+    picture = np.zeros((height, width, 4), np.uint8)
+    picture[np.asarray(shown) > 0] = BRUSH
+    return data_url(picture, "png")
+
+
+def brushed_hole(brushed: str | None, height: int, width: int) -> np.ndarray:
+    """The hole that was brushed: uint8 [height, width], 1 wherever the brush touched a pixel.
+
+    Args:
+        brushed: the strokes on a view of the picture, a data URL of a PNG with transparency.
+        height, width: of the picture itself.
+
+    Raises: gr.Error if nothing or everything is brushed, or the strokes cannot be read.
+    """
+    if not brushed:
+        raise refusal(NOTHING_BRUSHED)
+    try:
+        kind, _, text = brushed.partition(",")
+        if kind != "data:image/png;base64" or len(text) > MAX_STROKES:
+            raise ValueError(kind[:40])
+        with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as picture:
+            if max(picture.size) > MAX_VIEW_SIDE:
+                raise ValueError(picture.size)
+            alpha = np.asarray(picture.convert("RGBA"))[..., 3]
+    except Exception as error:
+        raise refusal("The brush strokes did not arrive whole. Brush again.") from error
+    stroke = np.where(alpha >= 128, np.uint8(255), np.uint8(0))
+    least = 1 if stroke.shape[0] > height else 128  # averaged down, interpolated up
+    hole = (images.resize(stroke, height, width) >= least).astype(np.uint8)
+    if not hole.any():
+        raise refusal(NOTHING_BRUSHED)
+    if hole.all():
+        raise refusal("Everything is brushed. Leave a part of the picture for the model to see.")
+    return hole
+
+
+def draw(
+    inpainter: Inpainter,
+    image: np.ndarray,
+    mask: np.ndarray,
+    *,
+    num_samples: int,
+    seed: int,
+    select: str | None = None,
+    reference: np.ndarray | None = None,
+) -> tuple[Drawing, np.ndarray]:
+    """Completes a picture in many ways, and once more after a reference picture if there is one.
+
+    Args: as for `Inpainter.complete`.
+
+    Returns:
+        The drawing and its completions, uint8 [K, H, W, 3]; the reference's is the last.
+
+    Raises: gr.Error for a number that the page does not offer, or what the model refuses.
+    """
+    if num_samples not in NUM_SAMPLES:
+        raise refusal(f"How many must be one of {', '.join(map(str, NUM_SAMPLES))}.")
+    if not 0 <= seed < 2**31:
+        raise refusal("The draw must be a number from 0 to 2147483647.")
+    try:
+        made = [inpainter.complete(image, mask, num_samples, seed, select=select)]
+        if reference is not None:
+            made.append(inpainter.complete(image, mask, instances=[reference]))
+    except ValueError as error:
+        raise refusal(str(error)) from error
+    codes = np.concatenate([completions.codes for completions in made])
+    pictures = np.concatenate([completions.images for completions in made])
+    names = [str(k + 1) for k in range(num_samples)] + [REFERENCE] * (reference is not None)
+    return Drawing(image, mask, codes, tuple(names)), pictures
+
+
+def walk(
+    inpainter: Inpainter, drawing: Drawing, *, start: int, end: int, percent: float
+) -> np.ndarray:
+    """The completion that lies on the way from one code to another.
+
+    Args:
+        start, end: which completions of the drawing.
+        percent: how far: 0 is the start, 100 the end.
+
+    Returns:
+        uint8 [H, W, 3].
+    """
+    way = interpolate(drawing.codes[start], drawing.codes[end], WALK_STEPS + 1)
+    place = round(float(np.clip(percent, 0, 100)) / 100 * WALK_STEPS)
+    completions = inpainter.complete(
+        drawing.image, drawing.mask, codes=np.asarray(way)[place : place + 1]
+    )
+    return completions.images[0]
+
+
+THEME = gr.themes.Base(
+    primary_hue="rose",
+    neutral_hue="slate",
+    radius_size="lg",
+    font=("system-ui", "sans-serif"),  # of the reader's own system: nothing is fetched
+    font_mono=("ui-monospace", "monospace"),
+)
+
+
+def build_page(inpainter: Inpainter) -> gr.Blocks:
+    """The page, ready for `serve`; all its readers share the model."""
+    examples = [example(index, inpainter.image_size) for index in EXAMPLES]
+
+    def show(image: np.ndarray, mask: np.ndarray | None = None) -> dict:
+        """A new picture to brush on; whatever was made of the last one goes."""
+        shown = view(image)
+        hole = None if mask is None else strokes(mask, *shown.shape[:2])
+        return {
+            picture: image,
+            brush: gr.HTML(value=hole, picture=data_url(shown, "jpeg")),
+            drawing: None,
+            gallery: gr.Gallery([], selected_index=None),
+            others: gr.Button(interactive=False),
+            keeping: gr.Column(visible=False),
+        }
+
+    def choose_example(event: gr.SelectData) -> dict:
+        return show(*examples[event.index])
+
+    def add_reference(path: str) -> dict:
+        image = open_picture(path)
+        return {
+            reference: image,
+            reference_view: gr.Image(view(image), visible=True),
+            remove: gr.Button(visible=True),
+        }
+
+    def remove_reference() -> dict:
+        return {
+            reference: None,
+            reference_view: gr.Image(None, visible=False),
+            remove: gr.Button(visible=False),
+        }
+
+    def complete(
+        image: np.ndarray | None,
+        brushed: str | None,
+        num_samples: int,
+        seed: int,
+        select: str,
+        guide: np.ndarray | None,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here
+    ) -> dict:
+        if image is None:
+            raise refusal("Choose a picture first.")
+        mask = brushed_hole(brushed, *image.shape[:2])
+        progress(0.1, desc=f"Drawing {num_samples} completions")
+        drawn, completions = draw(
+            inpainter,
+            image,
+            mask,
+            num_samples=num_samples,
+            seed=seed,
+            select=select or None,
+            reference=guide,
+        )
+        tiles = [(view(c), name) for c, name in zip(completions, drawn.names, strict=True)]
+        return {
+            drawing: drawn,
+            gallery: gr.Gallery(tiles, selected_index=None),
+            others: gr.Button(interactive=True),
+            keeping: gr.Column(visible=False),
+        }
+
+    def keep(drawn: Drawing, event: gr.SelectData) -> dict:
+        start = event.index
+        ways = [(name, k) for k, name in enumerate(drawn.names) if k != start]
+        # The reference, which is the last, is there to be walked to.
+        end = ways[-1][1] if drawn.names[-1] == REFERENCE else ways[0][1]
+        return {
+            chosen: start,
+            keeping: gr.Column(visible=True),
+            target: gr.Dropdown(choices=ways, value=end),
+            distance: 0,
+            **step(drawn, start, end, 0),
+        }
+
+    def step(drawn: Drawing, start: int, end: int, percent: float) -> dict:
+        image = walk(inpainter, drawn, start=start, end=end, percent=percent)
+        # A new name each time: two readers never share a file.
+        path = Path(download.GRADIO_CACHE) / secrets.token_hex(16) / "completion.png"
+        images.write_image(path, image)
+        return {
+            kept: image,
+            kept_view: view(image),
+            download: gr.DownloadButton(value=path),
+        }
+
+    with gr.Blocks(
+        title="UCTGAN",
+        analytics_enabled=False,
+        delete_cache=(CACHE_SECONDS, CACHE_SECONDS),
+    ) as page:
+        picture = gr.State(time_to_live=CACHE_SECONDS)
+        reference = gr.State(time_to_live=CACHE_SECONDS)
+        drawing = gr.State(time_to_live=CACHE_SECONDS)
+        chosen = gr.State(time_to_live=CACHE_SECONDS)
+        kept = gr.State(time_to_live=CACHE_SECONDS)
+
+        gr.Markdown(
+            "# One picture, many completions\n"
+            "Brush over a part of a picture: the model draws it anew, each time differently.",
+            elem_classes="title",
+        )
+        with gr.Row(equal_height=False, elem_classes="panes"):
+            with gr.Column(min_width=320):
+                _step(1, "Choose a picture")
+                upload = gr.File(
+                    label="Picture",
+                    show_label=False,
+                    elem_id="upload",
+                    file_types=["image"],
+                    height=84,
+                )
+                thumbnails = gr.Gallery(
+                    [view(image) for image, _ in examples],
+                    label="Examples",
+                    show_label=False,
+                    columns=len(examples),
+                    height="auto",
+                    allow_preview=False,
+                    object_fit="cover",
+                    buttons=[],
+                    interactive=False,
+                    elem_id="examples",
+                )
+                _step(2, "Brush over what is to change")
+                brush = gr.HTML(
+                    html_template=_file("web_brush.html"),
+                    js_on_load=_file("web_brush.js"),
+                    picture="",
+                    elem_id="brush",
+                )
+                with gr.Row():
+                    number = gr.Radio(NUM_SAMPLES, value=8, label="How many", scale=3)
+                    seed = gr.Number(0, label="Seed", precision=0, minimum=0, scale=1, min_width=80)
+                select = gr.Radio(
+                    [(label, value) for value, label in SELECT_LABELS.items()
+                     if value in ("", "diverse") or inpainter.judges_realism],
+                    value="",
+                    label="Which to show",
+                )  # fmt: skip
+                with gr.Row(elem_id="reference"):
+                    add = gr.UploadButton(
+                        "Add a reference picture to follow (optional)",
+                        file_types=["image"],
+                        size="sm",
+                    )
+                    remove = gr.Button("Remove it", size="sm", visible=False)
+                    reference_view = gr.Image(
+                        label="Reference", height=120, buttons=[], interactive=False, visible=False
+                    )
+                go = gr.Button("Complete", variant="primary", size="lg")
+            with gr.Column(min_width=320):
+                _step(3, "Pick one")
+                gallery = gr.Gallery(
+                    label="Completions",
+                    show_label=False,
+                    columns=4,
+                    height="auto",
+                    allow_preview=False,
+                    object_fit="contain",
+                    buttons=[],
+                    format="png",
+                    interactive=False,
+                    elem_id="completions",
+                )
+                others = gr.Button("Draw others", interactive=False)
+                with gr.Column(visible=False) as keeping:
+                    _step(4, "Keep it, or walk on")
+                    kept_view = gr.Image(
+                        show_label=False, format="png", buttons=[], interactive=False,
+                        elem_id="kept",
+                    )  # fmt: skip
+                    target = gr.Dropdown(label="Walk towards completion", interactive=True)
+                    distance = gr.Slider(
+                        0, 100, 0, step=100 / WALK_STEPS, label="How far, in percent"
+                    )
+                    with gr.Row():
+                        download = gr.DownloadButton("Download", variant="primary")
+                        reuse = gr.Button("Use as next picture")
+
+        shown = [picture, brush, drawing, gallery, others, keeping]
+        guided = [reference, reference_view, remove]
+        given = [picture, brush, number, seed, select, reference]
+        completed = [drawing, gallery, others, keeping]
+        stepped = [kept, kept_view, download]
+        model = dict(concurrency_id="model", concurrency_limit=1, api_visibility="private")
+        plain = dict(api_visibility="private", show_progress="hidden")
+
+        page.load(lambda: show(*examples[0]), None, shown, **plain)
+        thumbnails.select(choose_example, None, shown, **plain)
+        # Cleared in any case, so that the next picture can be dropped there.
+        upload.upload(lambda path: show(open_picture(path)), upload, shown, **plain).then(
+            lambda: None, None, upload, **plain
+        )
+        add.upload(add_reference, add, guided, **plain)
+        remove.click(remove_reference, None, guided, **plain)
+        go.click(complete, given, completed, show_progress_on=gallery, **model)
+        others.click(lambda seed: seed + 1, seed, seed, **plain).then(
+            complete, given, completed, show_progress_on=gallery, **model
+        )
+        gallery.select(
+            keep, drawing, [chosen, keeping, target, distance, *stepped],
+            show_progress="hidden", **model,
+        )  # fmt: skip
+        gr.on(
+            [distance.input, target.input],
+            step,
+            [drawing, chosen, target, distance],
+            stepped,
+            show_progress="hidden",
+            trigger_mode="always_last",
+            **model,
+        )
+        reuse.click(show, kept, shown, **plain)
+    return page
+
+
+def _file(name: str) -> str:
+    return (resources.files("uctgan_jax") / name).read_text()
+
+
+def _step(number: int, title: str) -> None:
+    gr.Markdown(f"### **{number}** {title}", elem_classes="step")
+
+
+def warm_up(inpainter: Inpainter) -> None:
+    """Compiles what the page's first reader would otherwise wait for."""
+    image, mask = example(EXAMPLES[0], inpainter.image_size)
+    drawing, _ = draw(inpainter, image, mask, num_samples=8, seed=0, reference=image)
+    walk(inpainter, drawing, start=0, end=1, percent=50)
+
+
+def serve(page: gr.Blocks, *, host: str = "127.0.0.1", port: int | None = None) -> None:
+    """Serves the page until interrupted.
+
+    Args:
+        host: the address to listen on; other machines reach the page only if it is not loopback.
+        port: None for the first free one from 7860.
+
+    Raises: OSError if the port is taken.
+    """
+    page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
+    _, url, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        max_file_size=MAX_UPLOAD,
+        state_session_capacity=MAX_SESSIONS,
+        enable_monitoring=False,
+        run_history=False,
+        footer_links=[],
+        ssr_mode=False,
+        theme=THEME,
+        css=_file("web.css"),
+        quiet=True,
+        prevent_thread_lock=True,
+    )
+    print(f"The page is ready: {url}", flush=True)
+    page.block_thread()
