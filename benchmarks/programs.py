@@ -36,7 +36,7 @@ def train_program(
       `create() -> state` and `step(state, batch) -> (state, metrics)`, see `make_train_step`.
     """
     networks = make_networks(config)
-    optimizers = make_optimizers(**config.optimizer)
+    optimizers = make_optimizers(**config.optimizer, num_steps=config.num_train_steps)
     step = make_train_step(
         networks=networks,
         optimizers=optimizers,

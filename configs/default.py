@@ -100,6 +100,7 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.optimizer.discriminator_learning_rate = 2e-4
     config.optimizer.beta1 = 0.0
     config.optimizer.beta2 = 0.99
+    config.optimizer.decay_share = 0.0  # of the steps, the last, in which both rates fall to 0
     config.color_jitter = 0.4  # gain and offset on what E1 sees in training; 0 for none
     config.ema_decay = 0.999
 

@@ -102,6 +102,26 @@ def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder)
 
 
 @pytest.mark.parametrize(
+    ("decay_share", "sizes"),
+    [(0.0, [1, 1, 1, 1]), (0.5, [1, 1, 1, 0.5]), (1.0, [1, 0.75, 0.5, 0.25])],
+)
+def test_learning_rates_fall_over_the_last_share_of_the_steps(decay_share, sizes):
+    optimizers = training.make_optimizers(
+        generator_learning_rate=0.1,
+        discriminator_learning_rate=0.2,
+        beta1=0.0,
+        beta2=0.9,
+        decay_share=decay_share,
+        num_steps=4,
+    )
+    for optimizer, rate in ((optimizers.generator, 0.1), (optimizers.discriminator, 0.2)):
+        state = optimizer.init(np.zeros(()))
+        for size in sizes:  # Adam's step is as long as its rate while gradients are constant.
+            update, state = optimizer.update(np.ones(()), state)
+            assert update == pytest.approx(-rate * size, rel=1e-4)
+
+
+@pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
         (dict(batch_size=30), ValueError, r"batch_size \(30\) .* devices \(8\)"),
@@ -109,6 +129,11 @@ def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder)
         (dict(image_size=33), ValueError, r"image_size \(33\) must be a power of two"),
         (dict(num_train_steps=0), ValueError, r"num_train_steps \(0\) must be 1 or more"),
         (dict(ema_decay=1.0), ValueError, r"ema_decay \(1.0\) must be in"),
+        (
+            dict(optimizer=dict(decay_share=1.5)),
+            ValueError,
+            r"optimizer.decay_share \(1.5\) must be in",
+        ),
         (dict(color_jitter=-0.1), ValueError, r"color_jitter \(-0.1\) must be in"),
         (dict(data=dict(source="nosuchset")), ValueError, "'nosuchset'"),
         (dict(data=dict(source="folder:/no/such")), FileNotFoundError, "/no/such"),

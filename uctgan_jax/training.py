@@ -28,7 +28,8 @@ from uctgan_jax.preemption import PreemptionNotice
 from uctgan_jax.train_state import Optimizers, TrainState, create_train_state
 from uctgan_jax.train_step import LossWeights, make_train_step
 
-# What may differ when a run goes on: none of it changes the numbers of a step.
+# What may differ when a run goes on: none of it changes the numbers of a step, but that
+# `num_train_steps` says when the learning rates begin to fall.
 RESUMABLE_FIELDS = frozenset(
     {
         "num_train_steps",
@@ -60,11 +61,23 @@ def make_optimizers(
     discriminator_learning_rate: float,
     beta1: float,
     beta2: float,
+    decay_share: float,
+    num_steps: int,
 ) -> Optimizers:
-    """Adam for both sides, each with its own learning rate."""
+    """Adam for both sides, each with its own learning rate.
+
+    Rates are constant and fall linearly to 0 over the last `decay_share` of `num_steps`.
+    """
+
+    def adam(learning_rate: float) -> optax.GradientTransformation:
+        decay_steps = round(decay_share * num_steps)
+        schedule = optax.linear_schedule(
+            learning_rate, 0.0, decay_steps, transition_begin=num_steps - decay_steps
+        )
+        return optax.adam(schedule, beta1, beta2)
+
     return Optimizers(
-        generator=optax.adam(generator_learning_rate, beta1, beta2),
-        discriminator=optax.adam(discriminator_learning_rate, beta1, beta2),
+        generator=adam(generator_learning_rate), discriminator=adam(discriminator_learning_rate)
     )
 
 
@@ -84,6 +97,10 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             raise ValueError(f"loss.{name} ({weight}) must be 0 (off) or a positive number")
     if not any(config.loss.values()):
         raise ValueError("every weight in loss is 0: there is nothing to train")
+    if not 0 <= config.optimizer.decay_share <= 1:
+        raise ValueError(
+            f"optimizer.decay_share ({config.optimizer.decay_share}) must be in [0, 1]"
+        )
     if not 0 <= config.ema_decay < 1:
         raise ValueError(f"ema_decay ({config.ema_decay}) must be in [0, 1)")
     if not 0 <= config.color_jitter < 1:
@@ -120,7 +137,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         **config.model,
     )
     weights = LossWeights(**config.loss)
-    optimizers = make_optimizers(**config.optimizer)
+    optimizers = make_optimizers(**config.optimizer, num_steps=config.num_train_steps)
     _check_workdir(workdir, config)
     source, held_out_source = (
         sources.open_source(
@@ -135,10 +152,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
     )
     example_options = dict(
         image_size=config.image_size,
-        mask_kind=config.mask.kind,
-        hole_share=tuple(config.mask.hole_share),
-        region=tuple(config.mask.region),
-        mask_convention=config.mask.convention,
+        masks=MaskOptions(**config.mask),
         seed=config.seed,
     )
     (held_out_batch,) = pipeline.eval_batches(
