@@ -1,13 +1,26 @@
-"""Completes one picture in many ways.
+"""Completes pictures, each in many ways.
+
+One picture:
 
     python inpaint.py --checkpoint=DIR --image=P.png --mask=M.png --num_samples=8 --output=OUT
 
-writes `OUT/000.png`, `OUT/001.png`, ... and all of them side by side in `OUT/grid.png`. White in
-the mask is the hole; a soft mask is cut at half; a mask with transparency is read from its alpha.
-With `--instance=R.png` (once or more often) each completion follows one of the given pictures.
+writes `OUT/000.png`, `OUT/001.png`, ..., all of them side by side in `OUT/grid.png`, and
+`OUT/scores.json`. White in the mask is the hole; a soft mask is cut at half; a mask with
+transparency is read from its alpha.
+
+A folder of pictures, each with the mask of its name:
+
+    python inpaint.py --checkpoint=DIR --images=DIR --masks=DIR --output=OUT
+
+writes the same for each into `OUT/<name>/`, and `OUT/summary.json`. Started again, it does what is
+not finished; a picture that fails does not stop the others.
+
+Exit status: 0 if every picture was completed, 1 if one or more could not be, 2 for wrong usage: an
+option, a folder or a checkpoint.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,20 +28,60 @@ from absl import logging
 
 from uctgan_jax import compilation_cache, images
 from uctgan_jax.inpainting import Inpainter
+from uctgan_jax.inpainting_files import (
+    SUMMARY,
+    check_walk,
+    complete_file,
+    complete_folder,
+    pair_files,
+)
+from uctgan_jax.picture import read_picture
+from uctgan_jax.selection import SELECTIONS
+
+DONE, PICTURE_FAILED, WRONG_USAGE = 0, 1, 2
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", required=True, help="workdir of a run, or its checkpoints")
-    parser.add_argument("--image", required=True, help="the picture, of any size and format")
-    parser.add_argument("--mask", required=True, help="its mask, of the same size")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        help="workdir of a run, its checkpoints, saved weights, or the name of a bundled model",
+    )
+    parser.add_argument("--image", type=Path, help="the picture, of any size and format")
+    parser.add_argument("--mask", type=Path, help="its mask, of the same size")
+    parser.add_argument("--images", type=Path, help="folder of pictures, at any depth")
+    parser.add_argument("--masks", type=Path, help="folder of their masks, under the same names")
     parser.add_argument("--output", required=True, type=Path, help="folder for the completions")
-    parser.add_argument("--num_samples", type=int, default=8, help="how many completions")
+    parser.add_argument("--num_samples", type=int, default=8, help="how many completions of each")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same completions")
     parser.add_argument(
-        "--instance", action="append", default=[], help="a picture to follow, instead of a draw"
+        "--temperature",
+        type=float,
+        default=1.0,
+        help="under 1 for likelier, more similar completions",
+    )
+    parser.add_argument(
+        "--select",
+        choices=SELECTIONS,
+        help="draw four times as many, and keep the most different, the most real, or both",
+    )
+    parser.add_argument(
+        "--instance",
+        action="append",
+        default=[],
+        type=Path,
+        help="a picture to follow, instead of a draw; may be repeated",
+    )
+    parser.add_argument(
+        "--gif",
+        nargs="?",
+        const=(0, 1),
+        type=_two_numbers,
+        metavar="A,B",
+        help="also write walk.gif: from completion A to B (0 to 1) and back",
     )
     parser.add_argument(
         "--mask_convention",
@@ -36,42 +89,96 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default="white_is_hole",
         help="what the mask's white means",
     )
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    one, many = (arguments.image, arguments.mask), (arguments.images, arguments.masks)
+    if not (all(one) and not any(many) or all(many) and not any(one)):
+        parser.error("give either --image and --mask, or --images and --masks")
+    if arguments.num_samples < 1:
+        parser.error(f"--num_samples={arguments.num_samples} must be at least 1")
+    if arguments.seed < 0:
+        parser.error(f"--seed={arguments.seed} must be at least 0")
+    if not 0 <= arguments.temperature < float("inf"):
+        parser.error(f"--temperature={arguments.temperature} must be at least 0, and finite")
+    if arguments.select and arguments.instance:
+        parser.error("--select chooses among draws, and --instance asks for no draws: give one")
+    try:
+        check_walk(arguments.gif, len(arguments.instance) or arguments.num_samples)
+    except ValueError as error:
+        parser.error(f"--gif: {error}")
+    return arguments
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command line; bad input ends it with one line that says what is wrong."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status, having said what is wrong in one line."""
     arguments = parse_arguments(argv)
     logging.set_verbosity(logging.ERROR)  # Orbax warns of what we asked for
     compilation_cache.enable()
-    try:
-        run(arguments)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"inpaint.py: {error}") from error
-
-
-def run(arguments: argparse.Namespace) -> None:
-    image = images.read_image(arguments.image)
-    mask = images.read_mask(
-        arguments.mask, convention=arguments.mask_convention, size=image.shape[:2]
-    )
-    instances = [images.read_image(path) for path in arguments.instance]
-    arguments.output.mkdir(parents=True, exist_ok=True)
-
-    inpainter = Inpainter.load(arguments.checkpoint)
-    completions = inpainter.complete(
-        image,
-        mask,
+    options = dict(
         num_samples=arguments.num_samples,
         seed=arguments.seed,
-        instances=instances or None,
-    ).images
-    for number, completion in enumerate(completions):
-        images.write_image(arguments.output / f"{number:03d}.png", completion)
-    grid = images.completion_sheet(image[None], mask[None], completions[None], truth=False)
-    images.write_image(arguments.output / "grid.png", grid)
-    print(f"{len(completions)} completions of {arguments.image} are in {arguments.output}")
+        temperature=arguments.temperature,
+        select=arguments.select,
+        instances=arguments.instance,
+        mask_convention=arguments.mask_convention,
+        walk=arguments.gif,
+    )
+    try:
+        for path in arguments.instance:
+            read_picture(path)  # not once for every picture that is to follow it
+        run = _run_folder if arguments.images else _run_file
+        return run(arguments, options)
+    except (ValueError, OSError) as error:
+        return _fail(error, WRONG_USAGE)
+
+
+def _run_file(arguments: argparse.Namespace, options: dict) -> int:
+    try:  # before the model is loaded, which takes seconds
+        size = read_picture(arguments.image).pixels.shape[:2]
+        images.read_mask(arguments.mask, convention=arguments.mask_convention, size=size)
+    except (ValueError, OSError) as error:
+        return _fail(error, PICTURE_FAILED)
+    inpainter = _load(arguments)
+    try:
+        complete_file(inpainter, arguments.image, arguments.mask, arguments.output, **options)
+    except (ValueError, OSError) as error:
+        return _fail(error, PICTURE_FAILED)
+    print(f"The completions of {arguments.image} are in {arguments.output}")
+    return DONE
+
+
+def _run_folder(arguments: argparse.Namespace, options: dict) -> int:
+    pairs, without_mask = pair_files(arguments.images, arguments.masks, arguments.output)
+    inpainter = _load(arguments)
+    summary = complete_folder(inpainter, pairs, arguments.output, failed=without_mask, **options)
+    failed = summary["failed"]
+    print(
+        f"{summary['completed']} pictures completed, {summary['already_finished']} were finished"
+        f" already, {len(failed)} failed: see {arguments.output / SUMMARY}"
+    )
+    for name, reason in failed.items():
+        print(f"  {name}: {reason}", file=sys.stderr)
+    return PICTURE_FAILED if failed else DONE
+
+
+def _load(arguments: argparse.Namespace) -> Inpainter:
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    inpainter = Inpainter.load(arguments.checkpoint)
+    inpainter.check_selection(arguments.select)
+    return inpainter
+
+
+def _two_numbers(text: str) -> tuple[int, int]:
+    try:
+        first, second = (int(number) for number in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be two numbers, as in 0,1") from None
+    return first, second
+
+
+def _fail(error: Exception, status: int) -> int:
+    print(f"inpaint.py: {error}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

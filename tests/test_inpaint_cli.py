@@ -1,8 +1,12 @@
 """`inpaint.py` from files to files."""
 
+import json
+
+import cv2
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import inpaint
 from tests.conftest import run_config
@@ -18,7 +22,7 @@ HOLE = np.s_[10:30, 12:40]
 def checkpoint(tmp_path_factory, networks, picture_folder):
     folder = tmp_path_factory.mktemp("run") / "checkpoints"
     config = run_config(picture_folder)
-    optimizers = make_optimizers(**config.optimizer)
+    optimizers = make_optimizers(**config.optimizer, num_steps=1)
     create = jax.jit(lambda: create_train_state(jax.random.key(0), networks, optimizers))
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(jax.device_get(create()), config_dict(config), error=1.0)
@@ -37,8 +41,8 @@ def files(tmp_path):
     return tmp_path, image
 
 
-def run(checkpoint, folder, *flags, image="p.png", mask="m.png"):
-    inpaint.main(
+def run(checkpoint, folder, *flags, image="p.png", mask="m.png", status=0):
+    assert status == inpaint.main(
         [
             f"--checkpoint={checkpoint}",
             f"--image={folder / image}",
@@ -48,10 +52,14 @@ def run(checkpoint, folder, *flags, image="p.png", mask="m.png"):
             *flags,
         ]
     )
-    return {path.name: read_image(path) for path in sorted((folder / "out").iterdir())}
+    return {path.name: read_image(path) for path in sorted((folder / "out").glob("*.png"))}
 
 
-def test_writes_every_completion_and_a_grid(checkpoint, files):
+def scores(folder):
+    return json.loads((folder / "scores.json").read_text())
+
+
+def test_writes_every_completion_a_grid_and_the_scores(checkpoint, files):
     folder, image = files
     out = run(checkpoint, folder)
     assert list(out) == ["000.png", "001.png", "002.png", "grid.png"]
@@ -62,10 +70,27 @@ def test_writes_every_completion_and_a_grid(checkpoint, files):
     assert not np.array_equal(out["000.png"], out["001.png"])
     assert out["grid.png"].shape[1] > 5 * 56
 
+    written = scores(folder / "out")
+    assert written["seed"] == 0 and written["temperature"] == 1 and written["select"] is None
+    assert written["checkpoint"]["step"] == 0 and len(written["checkpoint"]["digest"]) == 64
+    assert [c["file"] for c in written["completions"]] == ["000.png", "001.png", "002.png"]
+    for completion in written["completions"]:
+        assert np.isfinite(completion["realism"]) and completion["difference"] > 0
+
     again = run(checkpoint, folder)
     other = run(checkpoint, folder, "--seed=1")
     np.testing.assert_array_equal(again["002.png"], out["002.png"])
     assert not np.array_equal(other["002.png"], out["002.png"])
+
+
+def test_fewer_completions_leave_none_of_an_earlier_run(checkpoint, files):
+    folder, _ = files
+    run(checkpoint, folder, "--gif")
+    out = run(checkpoint, folder, "--num_samples=1")
+    assert list(out) == ["000.png", "grid.png"]
+    assert not (folder / "out" / "walk.gif").exists()
+    (only,) = scores(folder / "out")["completions"]
+    assert only["difference"] is None  # from what?
 
 
 def test_black_is_hole(checkpoint, files):
@@ -80,6 +105,48 @@ def test_instances(checkpoint, files):
     out = run(checkpoint, folder, *[f"--instance={folder / name}" for name in ("p.png", "m.png")])
     assert list(out) == ["000.png", "001.png", "grid.png"]
     assert not np.array_equal(out["000.png"], out["001.png"])
+    assert [i["file"] for i in scores(folder / "out")["instances"]] == ["p.png", "m.png"]
+
+
+def test_select_and_temperature(checkpoint, files):
+    folder, _ = files
+    plain = run(checkpoint, folder)
+    cool = run(checkpoint, folder, "--temperature=0")
+    np.testing.assert_array_equal(cool["000.png"], cool["001.png"])
+    realistic = run(checkpoint, folder, "--select=realistic")
+    ranked = [c["realism"] for c in scores(folder / "out")["completions"]]
+    assert ranked == sorted(ranked, reverse=True)
+    assert scores(folder / "out")["select"] == "realistic"
+    assert any(not np.array_equal(plain[name], realistic[name]) for name in plain)
+
+
+def test_gif_walks_from_one_completion_to_another(checkpoint, files):
+    folder, image = files
+    out = run(checkpoint, folder, "--gif=2,0")
+    with Image.open(folder / "out" / "walk.gif") as gif:
+        assert gif.size == (56, 40) and gif.n_frames == 46  # 24 there and 22 back
+        shown = []
+        for frame in (0, 23):
+            gif.seek(frame)
+            shown.append(np.asarray(gif.convert("RGB"))[HOLE].astype(int))
+    for frame, end in zip(shown, ("002.png", "000.png"), strict=True):
+        # 256 colours for a picture of noise are few.
+        other = {"002.png": "000.png", "000.png": "002.png"}[end]
+        assert np.abs(frame - out[end][HOLE]).mean() < np.abs(frame - out[other][HOLE]).mean()
+    assert scores(folder / "out")["walk"] == [2, 0]
+
+
+def test_alpha_and_depth_are_kept(checkpoint, files):
+    folder, image = files
+    deep = np.random.default_rng(1).integers(0, 2**16, (40, 56, 4), dtype=np.uint16)
+    deep[..., 3] |= 0x8000
+    cv2.imwrite(str(folder / "deep.png"), deep)
+    run(checkpoint, folder, image="deep.png")
+    written = cv2.imread(str(folder / "out" / "000.png"), cv2.IMREAD_UNCHANGED)
+    assert written.dtype == np.uint16 and written.shape == deep.shape
+    known = np.ones((40, 56), bool)
+    known[HOLE] = False
+    np.testing.assert_array_equal(written[known], deep[known])
 
 
 @pytest.mark.parametrize(
@@ -87,21 +154,191 @@ def test_instances(checkpoint, files):
     [
         (dict(image="missing.png"), "missing.png"),
         (dict(image="text.png"), "text.png"),
-        (dict(mask="small.png"), r"small.png: the mask is 20 x 56"),
-        (dict(), "nowhere"),
+        (dict(mask="small.png"), "small.png: the mask is 20 x 56"),
     ],
 )
-def test_bad_files_are_named_before_the_model_is_loaded(files, changes, message):
+def test_bad_pictures_are_named_before_the_model_is_loaded(files, changes, message, capsys):
     folder, image = files
     write_image(folder / "small.png", image[:20])
     (folder / "text.png").write_text("not a picture")
-    with pytest.raises(SystemExit, match=f"^inpaint.py: .*{message}"):
-        run(folder / "nowhere", folder, **changes)
+    run(folder / "nowhere", folder, **changes, status=1)
+    error = capsys.readouterr().err
+    assert error.startswith("inpaint.py: ") and message in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(("value", "message"), [(0, "empty"), (255, "full")])
-def test_empty_and_full_masks_are_refused(checkpoint, files, value, message):
+def test_empty_and_full_masks_are_refused(checkpoint, files, value, message, capsys):
     folder, image = files
     write_image(folder / "flat.png", np.full_like(image, value))
-    with pytest.raises(SystemExit, match=f"the mask is {message}"):
-        run(checkpoint, folder, mask="flat.png")
+    run(checkpoint, folder, mask="flat.png", status=1)
+    assert f"the mask is {message}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "nowhere is neither"),
+        (["--num_samples=0"], "--num_samples=0 must be at least 1"),
+        (["--seed=-1"], "--seed=-1 must be at least 0"),
+        (["--temperature=-1"], "--temperature=-1.0 must be at least 0"),
+        (["--temperature=nan"], "--temperature=nan must be"),
+        (["--select=best"], "invalid choice: 'best'"),
+        (["--select=diverse", "--instance=p.png"], "give one"),
+        (["--instance=missing.png"], "missing.png: no such file"),
+        (["--gif=0"], "'0' must be two numbers"),
+        (["--gif=0,3"], "walk (0, 3) must be two different numbers of completions, from 0 to 2"),
+        (["--gif=1,1"], "walk (1, 1) must be two different"),
+        (["--num_samples=1", "--gif"], "walk (0, 1) must be"),
+        (["--images=folder"], "either --image and --mask, or --images and --masks"),
+        (["--masks=folder"], "either --image and --mask"),
+    ],
+)
+def test_wrong_usage(files, flags, message, capsys):
+    folder, _ = files
+    try:
+        run(folder / "nowhere", folder, *flags, status=2)
+    except SystemExit as end:  # from the parser
+        assert end.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_selecting_by_realism_needs_a_discriminator(networks, files, tmp_path, capsys):
+    folder, _ = files
+    config = run_config(folder)
+    config.loss.adversarial = 0.0
+    optimizers = make_optimizers(**config.optimizer, num_steps=1)
+    create = jax.jit(lambda: create_train_state(jax.random.key(0), networks, optimizers))
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        checkpoints.save(jax.device_get(create()), config_dict(config), error=1.0)
+    run(tmp_path / "run", folder, "--select=both", status=2)
+    assert "select ('both') needs a model with a trained" in capsys.readouterr().err
+    run(tmp_path / "run", folder, "--select=diverse")
+    assert scores(folder / "out")["completions"][0]["realism"] is None
+
+
+class TestFolder:
+    """`--images` and `--masks`."""
+
+    @pytest.fixture
+    def folders(self, tmp_path):
+        """Three pictures of different sizes, one of them nested, with masks."""
+        rng = np.random.default_rng(0)
+        for name, shape in (("a", (40, 56)), ("b", (33, 31)), ("more/c", (64, 40))):
+            image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
+            mask = np.zeros((*shape, 1), np.uint8)
+            mask[8:20, 8:20] = 255
+            (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(tmp_path / "images" / f"{name}.webp", lossless=True)
+            write_image(tmp_path / "masks" / f"{name}.png", mask)
+        return tmp_path
+
+    def run(self, checkpoint, folder, *flags, status=0):
+        assert status == inpaint.main(
+            [
+                f"--checkpoint={checkpoint}",
+                f"--images={folder / 'images'}",
+                f"--masks={folder / 'masks'}",
+                f"--output={folder / 'out'}",
+                "--num_samples=2",
+                *flags,
+            ]
+        )
+        return json.loads((folder / "out" / "summary.json").read_text())
+
+    def times(self, folder):
+        return {
+            path.relative_to(folder / "out").as_posix(): path.stat().st_mtime_ns
+            for path in (folder / "out").rglob("*.png")
+        }
+
+    def test_each_picture_gets_what_it_gets_alone(self, checkpoint, folders, capsys):
+        summary = self.run(checkpoint, folders)
+        assert summary["completed"] == 3 and summary["failed"] == {}
+        files = ("000.png", "001.png", "grid.png")
+        names = ("a", "b", "more/c")
+        assert sorted(self.times(folders)) == [f"{n}/{file}" for n in names for file in files]
+        alone = folders / "alone"
+        assert 0 == inpaint.main(
+            [
+                f"--checkpoint={checkpoint}",
+                f"--image={folders / 'images' / 'more' / 'c.webp'}",
+                f"--mask={folders / 'masks' / 'more' / 'c.png'}",
+                f"--output={alone}",
+                "--num_samples=2",
+            ]
+        )
+        for file in files[:2]:
+            together = read_image(folders / "out" / "more" / "c" / file).astype(int)
+            assert np.abs(together - read_image(alone / file)).max() <= 1
+        assert scores(alone)["image"] == scores(folders / "out" / "more" / "c")["image"]
+        assert "3 pictures completed" in capsys.readouterr().out
+
+    def test_what_is_finished_is_left_alone_and_what_is_not_is_done(self, checkpoint, folders):
+        self.run(checkpoint, folders)
+        before = self.times(folders)
+        assert self.run(checkpoint, folders)["already_finished"] == 3
+        assert self.times(folders) == before
+
+        # A run that was killed in the middle of one, a picture that changed, a file that is gone.
+        (folders / "out" / "a" / "scores.json").unlink()
+        (folders / "out" / "a" / "001.png").write_bytes(b"half a file")
+        write_image(folders / "masks" / "b.png", np.eye(33, 31, dtype=np.uint8) * 255)
+        (folders / "out" / "more" / "c" / "001.png").unlink()
+        summary = self.run(checkpoint, folders)
+        assert (summary["completed"], summary["already_finished"]) == (3, 0)
+        assert read_image(folders / "out" / "a" / "001.png").shape == (40, 56, 3)
+
+        (folders / "out" / "b" / "scores.json").write_text("{}")
+        summary = self.run(checkpoint, folders)
+        assert (summary["completed"], summary["already_finished"]) == (1, 2)
+        assert self.run(checkpoint, folders, "--seed=1")["completed"] == 3
+
+    def test_bad_files_do_not_stop_the_rest(self, checkpoint, folders, capsys):
+        (folders / "images" / "a.webp").write_bytes(b"RIFF, but not a picture")
+        write_image(folders / "masks" / "b.png", np.full((9, 9), 255, np.uint8))
+        write_image(folders / "images" / "lonely.png", np.zeros((9, 9, 3), np.uint8))
+        summary = self.run(checkpoint, folders, status=1)
+        assert summary["completed"] == 1
+        assert list(summary["failed"]) == ["a", "b", "lonely"]
+        assert "a.webp" in summary["failed"]["a"]
+        assert "the mask is 9 x 9" in summary["failed"]["b"]
+        assert "no mask of this name" in summary["failed"]["lonely"]
+        printed = capsys.readouterr()
+        assert "3 failed" in printed.out and "  lonely: no mask" in printed.err
+        assert (folders / "out" / "more" / "c" / "scores.json").exists()
+
+    @pytest.mark.parametrize(
+        ("prepare", "flags", "message"),
+        [
+            (lambda f: None, ["--images={}/nowhere"], "nowhere: no such folder"),
+            (lambda f: (f / "empty").mkdir(), ["--masks={}/empty"], "empty: no pictures"),
+            (lambda f: None, ["--output={}/images/out"], "must not lie in images"),
+            (lambda f: None, ["--masks={}/images"], "must not lie in"),
+            (
+                lambda f: (
+                    (f / "images" / "a.webp").rename(f / "images" / "x.webp")
+                    and (f / "images" / "b.webp").rename(f / "images" / "y.webp")
+                ),
+                ["--masks={}/masks/more"],
+                "has a mask of its name",
+            ),
+            (
+                lambda f: write_image(f / "images" / "a.png", np.zeros((9, 9), np.uint8)),
+                [],
+                "have the same name",
+            ),
+        ],
+    )
+    def test_wrong_usage(self, folders, prepare, flags, message, capsys):
+        prepare(folders)
+        status = inpaint.main(
+            [
+                "--checkpoint=nowhere",
+                f"--images={folders / 'images'}",
+                f"--masks={folders / 'masks'}",
+                f"--output={folders / 'out'}",
+                *[flag.format(folders) for flag in flags],
+            ]
+        )
+        assert status == 2
+        assert message in capsys.readouterr().err

@@ -1,0 +1,316 @@
+"""From picture files to folders of completions: one picture, or a whole folder of them.
+
+The completions of a picture are a folder: `000.png`, `001.png` ..., all of them side by side in
+`grid.png`, a walk from one to another in `walk.gif` if it is asked for, and `scores.json`. That one
+is written last and says what all of it was made from, so it also tells what is finished.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import hashlib
+import itertools
+import json
+import queue
+import unicodedata
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from uctgan_jax.animation import write_walk
+from uctgan_jax.files import write_text
+from uctgan_jax.images import contact_sheet, pictures_under, read_mask, resize, write_image
+from uctgan_jax.inpainting import Inpainter
+from uctgan_jax.interpolation import interpolate
+from uctgan_jax.picture import read_picture, write_picture
+
+SCORES = "scores.json"
+SUMMARY = "summary.json"
+
+_WALK_STEPS = 24
+_WALK_SIDE = 512  # pixels: the animation of a large photograph would be a very large file
+# While one picture of a device is computed, another one is read or written.
+_PICTURES_A_DEVICE = 2
+
+
+def complete_file(
+    inpainter: Inpainter,
+    image: str | Path,
+    mask: str | Path,
+    output: str | Path,
+    *,
+    num_samples: int = 8,
+    seed: int = 0,
+    temperature: float = 1.0,
+    select: str | None = None,
+    instances: Sequence[str | Path] = (),
+    mask_convention: str = "white_is_hole",
+    walk: tuple[int, int] | None = None,
+    skip_finished: bool = False,
+) -> bool:
+    """Completes one picture file and writes the folder of its completions.
+
+    Args:
+        inpainter: the model.
+        image: the picture, of any size and format; see `picture.read_picture`.
+        mask: its mask, of the same size; see `images.read_mask`.
+        output: the folder; made if missing. What an earlier run wrote there is removed.
+        num_samples, seed, temperature, select: as for `Inpainter.complete`.
+        instances: pictures to follow, one completion each.
+        mask_convention: one of `images.MASK_CONVENTIONS`.
+        walk: the numbers of two completions to walk between, there and back.
+        skip_finished: do nothing if `output` holds just this already: from the same files, with
+            the same model and options.
+
+    Returns:
+        Whether there was anything to do.
+
+    Raises:
+        FileNotFoundError: a missing file.
+        ValueError: a file that is damaged or of the wrong size, or a value out of its range.
+    """
+    output = Path(output).expanduser()
+    check_walk(walk, len(instances) or num_samples)
+    origin = {
+        "image": {"file": Path(image).name, "sha256": _file_digest(image)},
+        "mask": {"file": Path(mask).name, "sha256": _file_digest(mask)},
+        "instances": [{"file": Path(i).name, "sha256": _file_digest(i)} for i in instances],
+        "checkpoint": {"step": inpainter.step, "digest": inpainter.digest},
+        "num_samples": len(instances) or num_samples,
+        "seed": None if instances else seed,
+        "temperature": None if instances else temperature,
+        "select": select,
+        "mask_convention": mask_convention,
+        "walk": walk and list(walk),
+    }
+    if skip_finished and _is_finished(output, origin):
+        return False
+
+    picture = read_picture(image)
+    hole = read_mask(mask, convention=mask_convention, size=picture.pixels.shape[:2])
+    references = [read_picture(path).pixels for path in instances]
+    result = inpainter.complete(
+        picture.pixels,
+        hole,
+        num_samples=num_samples,
+        seed=seed,
+        temperature=temperature,
+        select=select,
+        instances=references or None,
+    )
+    # From here until the new scores are written, the folder counts as unfinished.
+    (output / SCORES).unlink(missing_ok=True)
+    names = [_file_name(number) for number in range(len(result.images))]
+    for name, completion in zip(names, result.images, strict=True):
+        write_picture(output / name, picture, completion, hole)
+    _remove_completions(output, first=len(names))
+    write_image(output / "grid.png", _grid(picture.pixels, hole, result.images, references))
+    (output / "walk.gif").unlink(missing_ok=True)
+    if walk is not None:
+        frames = _walk_frames(inpainter, picture.pixels, hole, result.codes[list(walk)])
+        write_walk(output / "walk.gif", frames)
+    scores = [
+        {"file": name, "realism": _json_number(real), "difference": _json_number(different)}
+        for name, real, different in zip(names, result.realism, result.difference, strict=True)
+    ]
+    write_text(output / SCORES, json.dumps({**origin, "completions": scores}, indent=2) + "\n")
+    return True
+
+
+def complete_folder(
+    inpainter: Inpainter,
+    pairs: Mapping[str, tuple[Path, Path]],
+    output: str | Path,
+    *,
+    failed: Mapping[str, str] | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Completes many pictures, each into a folder of its own name under `output`.
+
+    Every device works on pictures of its own, in the shapes of the model alone. Pictures that are
+    finished are left alone; one that fails does not stop the others.
+
+    Args:
+        inpainter: the model, on all devices that are to work.
+        pairs: name -> picture and mask, see `pair_files`.
+        output: the folder; made if missing.
+        failed: pictures that are known to fail, name -> reason, for the summary.
+        **options: as for `complete_file`.
+
+    Returns:
+        What is also written to `OUTPUT/summary.json`: `completed` and `already_finished`, numbers
+        of pictures; `failed`, name -> reason; and the `checkpoint`.
+    """
+    output = Path(output).expanduser()
+    output.mkdir(parents=True, exist_ok=True)
+    free: queue.SimpleQueue[Inpainter] = queue.SimpleQueue()
+    on_each_device = [inpainter.on_device(device) for device in inpainter.devices]
+    for worker in on_each_device * _PICTURES_A_DEVICE:
+        free.put(worker)
+
+    def complete(name: str) -> bool:
+        worker = free.get()
+        try:
+            return complete_file(worker, *pairs[name], output / name, skip_finished=True, **options)
+        finally:
+            free.put(worker)
+
+    counts, reasons = collections.Counter(), dict(failed or {})
+    pool = ThreadPoolExecutor(len(inpainter.devices) * _PICTURES_A_DEVICE)
+    try:
+        futures = {pool.submit(complete, name): name for name in pairs}
+        with tqdm(as_completed(futures), total=len(futures), unit="picture") as progress:
+            for future in progress:
+                try:
+                    counts[future.result()] += 1
+                except (OSError, ValueError, MemoryError) as error:
+                    reason = str(error) or type(error).__name__
+                    reasons[futures[future]] = reason
+                    progress.write(f"{futures[future]}: {reason}")
+    finally:
+        pool.shutdown(cancel_futures=True)
+    summary = {
+        "completed": counts[True],
+        "already_finished": counts[False],
+        "failed": dict(sorted(reasons.items())),
+        "checkpoint": {"step": inpainter.step, "digest": inpainter.digest},
+    }
+    write_text(output / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def pair_files(
+    images: str | Path, masks: str | Path, output: str | Path
+) -> tuple[dict[str, tuple[Path, Path]], dict[str, str]]:
+    """The pictures of a folder and their masks, by name: the relative path without its ending.
+
+    Args:
+        images, masks: folders of picture files, at any depth.
+        output: where the completions will go.
+
+    Returns:
+        name -> picture and mask; and, of pictures without a mask, name -> reason.
+
+    Raises:
+        FileNotFoundError: a folder that is missing or holds no pictures.
+        ValueError: two files of one name, no pair at all, or one folder inside another, where the
+            next run would take completions or masks for pictures.
+    """
+    images, masks, output = (Path(p).expanduser() for p in (images, masks, output))
+    folders = {"images": images, "masks": masks, "output": output}
+    for name, folder in folders.items():
+        for other_name, other in folders.items():
+            if name != other_name and folder.resolve().is_relative_to(other.resolve()):
+                raise ValueError(f"{name} ({folder}) must not lie in {other_name} ({other})")
+    image_files, mask_files = _by_name(images), _by_name(masks)
+    pairs = {n: (file, mask_files[n]) for n, file in image_files.items() if n in mask_files}
+    if not pairs:
+        raise ValueError(
+            f"no picture in {images} has a mask of its name in {masks}: the first picture is"
+            f" {next(iter(image_files))!r}, the first mask {next(iter(mask_files))!r}"
+        )
+    return pairs, {n: f"no mask of this name in {masks}" for n in image_files if n not in pairs}
+
+
+def check_walk(walk: tuple[int, int] | None, num_completions: int) -> None:
+    """Raises a ValueError unless `walk` is None or the numbers of two different completions."""
+    if walk is not None and (
+        walk[0] == walk[1] or not all(0 <= number < num_completions for number in walk)
+    ):
+        raise ValueError(
+            f"walk ({walk[0]}, {walk[1]}) must be two different numbers of completions, from 0 to"
+            f" {num_completions - 1}"
+        )
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    """The pictures under a folder by relative path without ending."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    files: dict[str, Path] = {}
+    for file in pictures_under(folder):
+        # Some file systems decompose accents, and others do not.
+        name = unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())
+        if name in files:
+            raise ValueError(f"{files[name]} and {file} have the same name: rename one of them")
+        files[name] = file
+    if not files:
+        raise FileNotFoundError(f"{folder}: no pictures in this folder")
+    return files
+
+
+def _grid(
+    image: np.ndarray,
+    hole: np.ndarray,
+    completions: np.ndarray,
+    references: Sequence[np.ndarray],
+) -> np.ndarray:
+    """Picture, masked picture and completions side by side, under each the reference it follows."""
+    rows = [[image, np.where(hole > 0, np.uint8(128), image), *completions]]
+    if references:
+        blank = np.full((1, 1, 3), 255, np.uint8)
+        rows.append([blank, blank, *references])
+    labels = ["input", "masked", *(f"{number:03d}" for number in range(len(completions)))]
+    return contact_sheet(rows, labels=labels, cell=min(256, max(96, *image.shape[:2])))
+
+
+def _walk_frames(
+    inpainter: Inpainter, image: np.ndarray, hole: np.ndarray, ends: np.ndarray
+) -> np.ndarray:
+    """Completions on the way from one code to another, at the size of a GIF."""
+    scale = min(1.0, _WALK_SIDE / max(image.shape[:2]))
+    height, width = (max(1, round(n * scale)) for n in image.shape[:2])
+    # One at a time: only small ones are held together.
+    completions = (
+        inpainter.complete(image, hole, codes=code[None]).images[0]
+        for code in interpolate(*ends, _WALK_STEPS)
+    )
+    return np.stack([resize(completion, height, width) for completion in completions])
+
+
+def _is_finished(output: Path, origin: Mapping[str, Any]) -> bool:
+    """Whether a folder holds all the completions of this origin."""
+    try:
+        scores = json.loads((output / SCORES).read_text())
+        completions = scores.pop("completions")
+        return scores == origin and all((output / c["file"]).is_file() for c in completions)
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):  # also not one of ours
+        return False
+
+
+def _file_name(number: int) -> str:
+    return f"{number:03d}.png"
+
+
+def _remove_completions(output: Path, first: int) -> None:
+    """Removes what is left of an earlier run that wrote more."""
+    for number in itertools.count(first):
+        file = output / _file_name(number)
+        if not file.exists():
+            return
+        file.unlink()
+
+
+@functools.lru_cache(maxsize=64)  # instances are the same for all pictures of a folder
+def _digest_of(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _file_digest(path: str | Path) -> str:
+    path = Path(path).expanduser()
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file") from None
+    return _digest_of(path, status.st_size, status.st_mtime_ns)
+
+
+def _json_number(value: float) -> float | None:
+    """JSON has no NaN: what was not measured is null."""
+    return float(value) if np.isfinite(value) else None
