@@ -1,7 +1,7 @@
 """Trained weights as two plain files: what is shipped, and what inference needs nothing else for.
 
 A folder of weights holds `weights.npz`, one array a parameter under its path in the tree
-(`generator/level_0/...`), and `model.json`: config, step and digest. Arrays are kept as float16,
+(`generator.Dense_0.kernel`), and `model.json`: config, step and digest. Arrays are kept as float16,
 half the size, and come back as float32; it moves a completion by at most a level of 255 or two.
 """
 
@@ -24,6 +24,8 @@ PyTree = Any
 
 WEIGHTS = "weights.npz"
 MODEL = "model.json"
+# Not a slash: Flax's spectral norm has slashes in its names.
+SEPARATOR = "."
 
 
 class DamagedCheckpointError(ValueError):
@@ -58,7 +60,7 @@ def write_weights(folder: Path, params: PyTree, config: Mapping[str, Any], step:
         ValueError: if a parameter is beyond what float16 holds.
     """
     halves = {}
-    for name, array in flax.traverse_util.flatten_dict(params, sep="/").items():
+    for name, array in flax.traverse_util.flatten_dict(params, sep=SEPARATOR).items():
         with np.errstate(over="ignore"):
             half = np.asarray(array, np.float32).astype(np.float16)
         if not np.isfinite(half).all():
@@ -97,4 +99,4 @@ def read_weights(folder: Path) -> tuple[PyTree, dict[str, Any], int, str]:
 
 def _tree(halves: Mapping[str, np.ndarray]) -> PyTree:
     floats = {name: array.astype(np.float32) for name, array in halves.items()}
-    return flax.traverse_util.unflatten_dict(floats, sep="/")
+    return flax.traverse_util.unflatten_dict(floats, sep=SEPARATOR)
