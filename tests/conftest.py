@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from configs import default
-from uctgan_jax import compilation_cache
+from uctgan_jax import Inpainter, compilation_cache
 from uctgan_jax.nets import Networks, build_networks
 from uctgan_jax.train_step import LossWeights
+from uctgan_jax.weights import digest
 
 compilation_cache.enable()
 
@@ -45,6 +46,22 @@ LOSS_WEIGHTS = LossWeights(
 def networks() -> Networks:
     """All parts of the real networks, at the smallest size."""
     return build_networks(image_size=32, **TINY_MODEL)
+
+
+@pytest.fixture(scope="session")
+def inpainter(networks) -> Inpainter:
+    """An untrained model."""
+    config = default.get_config(32)
+    config.model = TINY_MODEL
+
+    @jax.jit
+    def init(key):
+        discriminator, spectral_norm = networks.init_discriminator(key)
+        judge = {"discriminator": discriminator, "spectral_norm": spectral_norm}
+        return networks.init_generator(key) | judge
+
+    params = jax.device_get(init(jax.random.key(3)))
+    return Inpainter(config, params, step=7, digest=digest(params))
 
 
 @pytest.fixture(scope="session")

@@ -12,22 +12,6 @@ from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.inpainting import sample_prior, saved_steps
 from uctgan_jax.selection import SELECTIONS, choose, nearest_distances, pair_distances
 from uctgan_jax.train_state import Optimizers, create_train_state
-from uctgan_jax.weights import digest
-
-
-@pytest.fixture(scope="module")
-def inpainter(networks):
-    config = default.get_config(32)
-    config.model = TINY_MODEL
-
-    @jax.jit
-    def init(key):
-        discriminator, spectral_norm = networks.init_discriminator(key)
-        judge = {"discriminator": discriminator, "spectral_norm": spectral_norm}
-        return networks.init_generator(key) | judge
-
-    params = jax.device_get(init(jax.random.key(3)))
-    return Inpainter(config, params, step=7, digest=digest(params))
 
 
 @pytest.fixture(scope="module")

@@ -241,6 +241,11 @@ THEME = gr.themes.Base(
 
 def build_page(inpainter: Inpainter) -> gr.Blocks:
     """The page, ready for `serve`; all its readers share the model."""
+    selections = [
+        (label, value)
+        for value, label in SELECT_LABELS.items()
+        if value in ("", "diverse") or inpainter.judges_realism
+    ]
     examples = [example(index, inpainter.image_size) for index in EXAMPLES]
 
     def show(image: np.ndarray, mask: np.ndarray | None = None) -> dict:
@@ -373,26 +378,25 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
                     picture="",
                     elem_id="brush",
                 )
-                with gr.Row():
-                    number = gr.Radio(NUM_SAMPLES, value=8, label="How many", scale=3)
-                    seed = gr.Number(0, label="Seed", precision=0, minimum=0, scale=1, min_width=80)
-                select = gr.Radio(
-                    [(label, value) for value, label in SELECT_LABELS.items()
-                     if value in ("", "diverse") or inpainter.judges_realism],
-                    value="",
-                    label="Which to show",
-                )  # fmt: skip
-                with gr.Row(elem_id="reference"):
-                    add = gr.UploadButton(
-                        "Add a reference picture to follow (optional)",
-                        file_types=["image"],
-                        size="sm",
-                    )
-                    remove = gr.Button("Remove it", size="sm", visible=False)
-                    reference_view = gr.Image(
-                        label="Reference", height=120, buttons=[], interactive=False, visible=False
-                    )
+                number = gr.Radio(NUM_SAMPLES, value=8, label="How many completions")
                 go = gr.Button("Complete", variant="primary", size="lg")
+                with gr.Accordion("Follow a reference picture, and more", open=False):
+                    with gr.Row():
+                        add = gr.UploadButton(
+                            "Choose a reference picture", file_types=["image"], size="sm"
+                        )
+                        remove = gr.Button("Remove it", size="sm", visible=False)
+                    reference_view = gr.Image(
+                        label="One more completion follows this picture",
+                        height=140,
+                        buttons=[],
+                        interactive=False,
+                        visible=False,
+                    )
+                    select = gr.Radio(selections, value="", label="Which to show")
+                    seed = gr.Number(
+                        0, label="Seed: the same gives the same completions", precision=0, minimum=0
+                    )
             with gr.Column(min_width=320):
                 _step(3, "Pick one")
                 gallery = gr.Gallery(
