@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
 
 from uctgan_jax import images as host_images
+from uctgan_jax.blending import paste
 from uctgan_jax.nets import Networks, build_networks
 from uctgan_jax.selection import (
     check_selection,
@@ -24,17 +27,20 @@ from uctgan_jax.selection import (
 )
 from uctgan_jax.train_step import composite, normalize
 from uctgan_jax.weights import is_weights_folder, read_weights, write_weights
+from uctgan_jax.windows import largest_hole, place_windows, view, whole
 
 Array = jax.Array
 PyTree = Any
 
+_CODES_AT_ONCE = 8  # over all devices, of one view
+
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
-def complete_codes(
+def generate_pictures(
     networks: Networks, params: PyTree, images: Array, masks: Array, codes: Array
 ) -> Array:
-    """Completes each picture once for each of its codes; the condition is encoded once.
+    """What G makes of each picture with each of its codes; the condition is encoded once.
 
     Args:
         networks: E1, E2 and G.
@@ -44,7 +50,7 @@ def complete_codes(
         codes: float32 [B, K, Z].
 
     Returns:
-        uint8 [B, K, S, S, 3], with the known pixels of `images` as they are.
+        uint8 [B, K, S, S, 3], with known pixels as G repeats them.
     """
     mask = masks.astype(jnp.float32)
     condition = networks.encoder.apply({"params": params["encoder"]}, normalize(images), mask)
@@ -54,8 +60,15 @@ def complete_codes(
         return networks.generator.apply({"params": params["generator"]}, code, condition, mask)
 
     outputs = jax.vmap(generate, in_axes=1, out_axes=1)(codes)
-    outputs = jnp.round((outputs + 1.0) * 127.5).astype(jnp.uint8)
-    return composite(outputs, images[:, None], masks[:, None])
+    return jnp.round((outputs + 1.0) * 127.5).astype(jnp.uint8)
+
+
+def complete_codes(
+    networks: Networks, params: PyTree, images: Array, masks: Array, codes: Array
+) -> Array:
+    """`generate_pictures` with the known pixels of `images` as they are: uint8 [B, K, S, S, 3]."""
+    pictures = generate_pictures(networks, params, images, masks, codes)
+    return composite(pictures, images[:, None], masks[:, None])
 
 
 def sample_prior(keys: Array, num_samples: int, code_dim: int) -> Array:
@@ -169,6 +182,7 @@ class Inpainter:
         self.params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
         self._sample = jax.jit(self._sample_prior, static_argnames="num_samples")
         self._complete = jax.jit(self._complete_codes)
+        self._generate_pictures = jax.jit(self._all_pixels)
         self._mean_codes = jax.jit(self._project)
         self._judge = jax.jit(self._mean_logits)
 
@@ -298,8 +312,9 @@ class Inpainter:
     ) -> Completions:
         """Completes one picture of any size: in many ways, after given pictures, or by codes.
 
-        The model sees the largest square around the hole, brought to its own resolution; a hole
-        that no square of the picture holds is seen with the whole picture, squeezed to a square.
+        There may be any number of holes. The model sees each with its surroundings, brought to its
+        own resolution; long holes it sees piece by piece (`windows`). Completion k uses code k
+        everywhere. What it makes is brought back and its colours matched at the rim (`blending`).
 
         Args:
             image: uint8 [H, W, 3].
@@ -343,28 +358,77 @@ class Inpainter:
                 raise ValueError(f"num_samples ({num_samples}) must be at least 1")
             num_draws = num_samples * (oversample if select else 1)
             codes = draw_codes(num_draws, self.code_dim, seed=seed, temperature=temperature)
-        top, left, height, width = _window(mask)
-        window = np.s_[top : top + height, left : left + width]
-        small = host_images.resize(image[window], self.image_size, self.image_size)
-        # Any part of the hole under a pixel makes it one: nothing hidden leaks into the rest.
-        small_mask = host_images.resize(
-            mask[window] * np.uint8(255), self.image_size, self.image_size
-        )
-        small_mask = (small_mask > 0).astype(np.uint8)[..., None]
-        completions = self.complete_with(small[None], small_mask[None], codes[None])[0]
+        windows = place_windows(mask, self.image_size, self._hole_side())
+        views = [view(image, mask, window.box, self.image_size) for window in windows]
+        # Candidates are judged by the largest hole, at the model's resolution.
+        main = largest_hole(windows)
+        small, small_mask = views[main]
+        generated = next(self._generate([views[main]], codes))
+        candidates = np.repeat(small[None], len(codes), axis=0)
+        paste(candidates, generated, small, small_mask[..., 0], whole(small_mask[..., 0]))
         realism = np.full(len(codes), np.nan, np.float32)
         if self.judges_realism:
-            realism = self.realism(completions, np.repeat(small_mask[None], len(codes), axis=0))
-        distances = pair_distances(completions, small_mask)
+            realism = self.realism(candidates, np.repeat(small_mask[None], len(codes), axis=0))
+        distances = pair_distances(candidates, small_mask)
         if select is not None:
             kept = choose(select, num_samples, realism=realism, distances=distances)
-            codes, completions, realism = codes[kept], completions[kept], realism[kept]
+            codes, generated, realism = codes[kept], generated[kept], realism[kept]
             distances = distances[np.ix_(kept, kept)]
-        hole = mask[window] > 0
-        results = np.repeat(image[None], len(completions), axis=0)
-        for result, completion in zip(results, completions, strict=True):
-            result[window][hole] = host_images.resize(completion, height, width)[hole]
+
+        results = np.repeat(image[None], len(codes), axis=0)
+        pasted = np.zeros(mask.shape, np.uint16)  # the weights so far
+        paste(results, generated, image, mask, windows.pop(main), pasted)
+        del views[main]
+        rest = zip(windows, self._generate(views, codes), strict=True)
+        progress = tqdm(rest, total=len(windows), desc="windows", delay=2, leave=False)
+        for window, generated in progress:
+            paste(results, generated, image, mask, window, pasted)
         return Completions(results, codes, realism, nearest_distances(distances))
+
+    def _hole_side(self) -> float:
+        """The side of a hole over that of its window: that of the smallest holes of training.
+
+        So a window has as much context as it can without a hole smaller than any in training.
+        """
+        share = min(self.config.mask.hole_share)
+        return math.sqrt(min(max(share, 1 / 16), 1 / 4))
+
+    def _generate(
+        self, views: Sequence[tuple[np.ndarray, np.ndarray]], codes: np.ndarray
+    ) -> Iterator[np.ndarray]:
+        """What the model makes of each view with each code, known pixels included.
+
+        Work goes to the devices in rows of one view and up to eight codes, in batches of one or
+        four rows a device, filled up where there are fewer: a few programs serve all pictures.
+
+        Args:
+            views: pairs of uint8 [S, S, 3] and its mask uint8 [S, S, 1].
+            codes: float32 [K, Z].
+
+        Yields:
+            uint8 [K, S, S, 3], one for each view.
+        """
+        spread = len(self.devices)
+        chunk = max(1, _CODES_AT_ONCE // spread)
+        while chunk >= 2 * len(codes):
+            chunk //= 2
+        parts = -(-len(codes) // chunk)
+        padded = codes[np.minimum(np.arange(parts * chunk), len(codes) - 1)]
+        padded = padded.reshape(parts, chunk, -1)
+        rows = [(number, part) for number in range(len(views)) for part in range(parts)]
+        done: list[np.ndarray] = []  # rows of views that are not complete yet
+        while rows:
+            size = spread if len(rows) <= 2 * spread else 4 * spread
+            batch, rows = rows[:size], rows[size:]
+            filled = batch + batch[-1:] * (size - len(batch))
+            images, masks = (np.stack([views[n][i] for n, _ in filled]) for i in (0, 1))
+            pictures = self._spread(
+                self._generate_pictures, images, masks, padded[[part for _, part in filled]]
+            )
+            done.extend(pictures[: len(batch)])
+            while len(done) >= parts:
+                yield np.concatenate(done[:parts])[: len(codes)]
+                del done[:parts]
 
     def check_selection(self, select: str | None, oversample: int = 4) -> None:
         """Raises a ValueError unless `complete` can select like this."""
@@ -401,6 +465,9 @@ class Inpainter:
 
     def _complete_codes(self, params: PyTree, images: Array, masks: Array, codes: Array) -> Array:
         return complete_codes(self.networks, params, images, masks, codes)
+
+    def _all_pixels(self, params: PyTree, images: Array, masks: Array, codes: Array) -> Array:
+        return generate_pictures(self.networks, params, images, masks, codes)
 
     def _project(self, params: PyTree, images: Array) -> Array:
         mean, _ = self.networks.projection.apply(
@@ -478,20 +545,3 @@ def _check_codes(codes: np.ndarray, code_dim: int) -> np.ndarray:
     if not np.isfinite(codes).all():
         raise ValueError("codes must be finite numbers")
     return codes
-
-
-def _window(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Top, left, height and width of the largest square that holds the hole, best centred.
-
-    The whole picture, if no square inside it holds the hole.
-    """
-    side = min(mask.shape)
-    corners = []
-    for axis, length in enumerate(mask.shape):
-        places = np.flatnonzero(mask.any(axis=1 - axis))
-        first, last = int(places[0]), int(places[-1])
-        if last - first >= side:
-            return 0, 0, *mask.shape
-        corner = (first + last + 1 - side) // 2
-        corners.append(min(max(corner, 0), length - side))
-    return *corners, side, side
