@@ -33,6 +33,7 @@ from ml_collections import config_flags
 
 from uctgan_jax import compilation_cache, posterior_benchmark
 from uctgan_jax.comparison import CompletionsFolder, export_inputs
+from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import eval_batches
 from uctgan_jax.data.sources import open_source
 from uctgan_jax.evaluation import (
@@ -177,10 +178,7 @@ def _pictures(config: ml_collections.ConfigDict):
         source,
         image_size=config.image_size,
         batch_size=config.eval.batch_size,
-        mask_kind=config.mask.kind,
-        hole_share=tuple(config.mask.hole_share),
-        region=tuple(config.mask.region),
-        mask_convention=config.mask.convention,
+        masks=MaskOptions(**config.mask),
         seed=config.eval.seed,
         num_examples=num_examples,
     )

@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from uctgan_jax.data.avatars import render, sample_attributes
+from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import train_batches
 from uctgan_jax.data.sources import FolderSource, Source, open_source
 from uctgan_jax.images import read_image, resize_and_crop
@@ -71,8 +72,7 @@ def measure(
         source,
         image_size=image_size,
         batch_size=BATCH,
-        mask_kind="free_form",
-        hole_share=(0.1, 0.4),
+        masks=MaskOptions("free_form", hole_share=(0.1, 0.4)),
         flip=True,
         seed=0,
         num_threads=num_threads,

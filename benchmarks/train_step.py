@@ -31,6 +31,7 @@ from benchmarks import programs
 from benchmarks.device import Matmul, device_name, time_in_turns
 from benchmarks.input_pipeline import write_jpegs
 from uctgan_jax import compilation_cache
+from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import train_batches
 from uctgan_jax.data.sources import open_source
 from uctgan_jax.parallel import DataParallel
@@ -102,9 +103,7 @@ def measure_data_wait(
                 open_source(f"folder:{folder}", split="train", image_size=config.image_size),
                 image_size=config.image_size,
                 batch_size=config.batch_size,
-                mask_kind=config.mask.kind,
-                hole_share=tuple(config.mask.hole_share),
-                region=tuple(config.mask.region),
+                masks=MaskOptions(**config.mask),
                 flip=config.data.flip,
                 seed=config.seed,
                 num_threads=config.data.num_threads,

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from uctgan_jax.data.avatars import ATTRIBUTES, FACE_ATTRIBUTES, sample_attributes
-from uctgan_jax.data.masks import draw_mask
+from uctgan_jax.data.masks import MaskOptions, draw_mask
 from uctgan_jax.evaluation import fill_with_mean_colour, picture_keys, to_float
 from uctgan_jax.images import contact_sheet
 from uctgan_jax.metrics import diversity
@@ -82,11 +82,7 @@ def benchmark(
     """
     pairs = diversity.select_pairs(num_samples)
     mask = draw_mask(
-        np.random.default_rng(0),
-        kind="window",
-        image_size=image_size,
-        hole_share=(0.5, 0.5),  # a window has its region's share
-        region=FACE_WINDOW,
+        np.random.default_rng(0), MaskOptions("window", region=FACE_WINDOW), image_size=image_size
     )
     reference = _Tally(mask, pairs)
     tallies = {name: _Tally(mask, pairs) for name in systems}

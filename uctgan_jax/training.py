@@ -20,6 +20,7 @@ from tqdm import tqdm
 from uctgan_jax import held_out
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.data import pipeline, sources
+from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.files import write_text
 from uctgan_jax.metrics_log import MetricsLog
 from uctgan_jax.nets import Networks, build_networks

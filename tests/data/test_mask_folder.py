@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from uctgan_jax.data.mask_folder import MaskFolder, PairedMasks
+from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import eval_batches, train_batches
 from uctgan_jax.data.sources import FolderSource
 from uctgan_jax.images import write_image
@@ -19,28 +20,26 @@ def masks(tmp_path):
     return tmp_path / "masks"
 
 
-def drawn_shares(folder):
-    return {round(float(folder.draw(np.random.default_rng(s)).mean()), 3) for s in range(200)}
+def shares_of(folder):
+    return [round(float(folder[i].mean()), 3) for i in range(len(folder))]
 
 
-def test_masks_are_drawn_by_their_hole_share(masks):
+def test_masks_are_chosen_by_their_hole_share(masks):
     folder = MaskFolder(masks, image_size=10, hole_share=(0.2, 0.4))
-    assert len(folder) == 3 and drawn_shares(folder) == {0.2, 0.3, 0.4}
-    mask = folder.draw(np.random.default_rng(0))
+    assert sorted(shares_of(folder)) == [0.2, 0.3, 0.4]
+    mask = folder[0]
     assert mask.shape == (10, 10, 1) and mask.dtype == np.uint8 and set(np.unique(mask)) == {0, 1}
     assert mask[:, 0].all() and not mask[:, -1].any()
-    np.testing.assert_array_equal(mask, folder.draw(np.random.default_rng(0)))
 
 
-def test_empty_and_full_masks_are_never_drawn(masks):
-    assert drawn_shares(MaskFolder(masks, image_size=10, hole_share=(0.0, 1.0))) == {
-        i / 10 for i in range(1, 10)
-    }
+def test_empty_and_full_masks_are_left_out(masks):
+    folder = MaskFolder(masks, image_size=10, hole_share=(0.0, 1.0))
+    assert sorted(shares_of(folder)) == [i / 10 for i in range(1, 10)]
 
 
 def test_the_other_convention(masks):
     folder = MaskFolder(masks, image_size=10, hole_share=(0.2, 0.2), convention="black_is_hole")
-    mask = folder.draw(np.random.default_rng(0))
+    mask = folder[0]
     assert mask[:, 8:].all() and not mask[:, :8].any()
 
 
@@ -65,8 +64,8 @@ def test_paired_masks_follow_their_pictures(masks, tmp_path):
     (tmp_path / "masks").mkdir()
     (tmp_path / "test").rename(tmp_path / "masks" / "test")
     source = FolderSource(tmp_path / "pictures", split="test")
-    kind = f"paired:{tmp_path / 'masks'}"
-    options = dict(image_size=10, mask_kind=kind, hole_share=(0.1, 0.2), batch_size=9, seed=0)
+    paired = MaskOptions(f"paired:{tmp_path / 'masks'}")
+    options = dict(image_size=10, masks=paired, batch_size=9, seed=0)
     (batch,) = eval_batches(source, **options, num_examples=9)
     for picture, mask in zip(batch["image"], batch["mask"], strict=True):
         assert mask.mean() == pytest.approx(picture[0, 5, 0] / 10)
@@ -84,17 +83,18 @@ def test_a_folder_of_masks_in_the_pipeline(masks):
         name = "grey"
 
         def __len__(self):
-            return 5
+            return 200
 
         def __getitem__(self, i):
             return np.full((10, 10, 3), i, np.uint8)
 
-    options = dict(image_size=10, hole_share=(0.3, 0.6), batch_size=5, seed=0, num_examples=5)
-    (batch,) = eval_batches(Grey(), mask_kind=f"folder:{masks}", **options)
-    shares = batch["mask"].mean((1, 2, 3))
-    assert (shares >= 0.29).all() and (shares <= 0.61).all() and len(set(shares)) > 1
+    options = dict(image_size=10, batch_size=200, seed=0, num_examples=200)
+    some = MaskOptions(f"folder:{masks}", hole_share=(0.3, 0.6))
+    (batch,) = eval_batches(Grey(), masks=some, **options)
+    shares = batch["mask"].mean((1, 2, 3)).round(3)
+    assert set(shares.tolist()) == {0.3, 0.4, 0.5, 0.6}
     with pytest.raises(ValueError, match="pictures with names"):
-        eval_batches(Grey(), mask_kind=f"paired:{masks}", **options)
+        eval_batches(Grey(), masks=MaskOptions(f"paired:{masks}"), **options)
 
 
 def test_errors(masks, tmp_path):

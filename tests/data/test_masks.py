@@ -2,14 +2,21 @@ import cv2
 import numpy as np
 import pytest
 
-from uctgan_jax.data.masks import MASK_KINDS, check_mask_options, draw_mask
+from uctgan_jax.data.masks import (
+    MASK_KINDS,
+    NUMBERS,
+    MaskOptions,
+    check_mask_options,
+    draw_mask,
+    draw_masks,
+)
 
 FACE = (0.25, 0.25, 0.797, 0.75)
 
 
 def draw(seed, kind, size=64, share=(0.1, 0.25), region=FACE):
     rng = np.random.default_rng(seed)
-    return draw_mask(rng, kind=kind, image_size=size, hole_share=share, region=region)
+    return draw_mask(rng, MaskOptions(kind, share, region), image_size=size)
 
 
 @pytest.mark.parametrize("kind", MASK_KINDS)
@@ -27,6 +34,15 @@ def test_form_region_and_determinism(kind):
 @pytest.mark.parametrize("kind", ["box", "boxes", "free_form", "blobs"])
 def test_masks_differ_between_elements(kind):
     assert len({draw(seed, kind).tobytes() for seed in range(20)}) == 20
+
+
+@pytest.mark.parametrize("kind", MASK_KINDS)
+def test_a_mask_does_not_depend_on_the_others_of_its_batch(kind):
+    numbers = np.random.default_rng(0).random((7, NUMBERS))
+    options = MaskOptions(kind, (0.1, 0.25), FACE)
+    together = draw_masks(numbers, options, image_size=64)
+    for mask, row in zip(together, numbers, strict=True):
+        np.testing.assert_array_equal(mask, draw_masks(row[None], options, image_size=64)[0])
 
 
 @pytest.mark.parametrize("share", [(0.01, 0.02), (0.1, 0.2), (0.3, 0.6), (0.25, 0.25)])
@@ -88,8 +104,27 @@ def test_several_boxes_are_several():
     assert np.mean(components) > 1.5
 
 
-def test_an_almost_full_free_form_ends():
-    assert draw(0, "free_form", 64, (0.98, 0.99), (0, 0, 1, 1)).mean() > 0.97
+@pytest.mark.parametrize("kind", ["boxes", "free_form", "blobs"])
+def test_an_almost_full_hole_ends(kind):
+    assert 0.98 <= draw(0, kind, 64, (0.98, 0.99), (0, 0, 1, 1)).mean() <= 0.99
+
+
+@pytest.mark.parametrize("kind", ["boxes", "free_form", "blobs"])
+def test_holes_are_anywhere(kind):
+    where = np.mean([draw(s, kind, 32, (0.3, 0.3), (0, 0, 1, 1)) for s in range(400)], axis=0)
+    middle = where[8:24, 8:24].mean()
+    for side in (where[:16], where[16:], where[:, :16], where[:, 16:]):
+        assert abs(side.mean() - 0.3) < 0.03
+    assert where.min() > 0 and middle < 0.5
+
+
+def test_free_forms_are_strokes():
+    # Few pieces, each many pixels: not the leftovers of what was drawn.
+    for seed in range(100):
+        mask = draw(seed, "free_form", 128, (0.5, 0.6), (0, 0, 1, 1))
+        count, _, stats, _ = cv2.connectedComponentsWithStats(mask)
+        assert count <= 8
+        assert stats[1:, cv2.CC_STAT_AREA].max() > 0.15 * 128**2
 
 
 @pytest.mark.parametrize(
@@ -107,9 +142,10 @@ def test_an_almost_full_free_form_ends():
     ],
 )
 def test_impossible_requests(change, message):
-    options = dict(kind="box", image_size=64, hole_share=(0.1, 0.2), region=(0, 0, 0.5, 0.5))
-    check_mask_options(**options)
+    options = dict(kind="box", hole_share=(0.1, 0.2), region=(0, 0, 0.5, 0.5))
+    check_mask_options(MaskOptions(**options), image_size=64)
+    impossible = MaskOptions(**(options | change))
     with pytest.raises(ValueError, match=message):
-        check_mask_options(**(options | change))
+        check_mask_options(impossible, image_size=64)
     with pytest.raises(ValueError, match=message):
-        draw_mask(np.random.default_rng(0), **(options | change))
+        draw_mask(np.random.default_rng(0), impossible, image_size=64)

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from uctgan_jax.data.masks import draw_mask
+from uctgan_jax.data.masks import MaskOptions, draw_mask
 from uctgan_jax.data.pipeline import eval_batches, train_batches
 
 
@@ -24,7 +24,7 @@ class Numbers:
         return picture
 
 
-OPTIONS = dict(image_size=8, mask_kind="free_form", hole_share=(0.1, 0.4), seed=3)
+OPTIONS = dict(image_size=8, masks=MaskOptions("free_form", hole_share=(0.1, 0.4)), seed=3)
 TRAIN = OPTIONS | dict(batch_size=6, flip=True)
 
 
@@ -74,6 +74,30 @@ def test_the_instance_is_another_picture(straight):
     assert len({(b - a) % 11 for a, b in pairs}) > 6
 
 
+def test_every_other_picture_is_equally_likely_to_be_the_instance():
+    still = TRAIN | dict(batch_size=50, flip=False, masks=MaskOptions("center"))
+    counts = np.zeros((5, 5), int)
+    for batch in take(train_batches(Numbers(5), **still), 40):  # 400 epochs
+        for pair in zip(batch["image"], batch["instance"], strict=True):
+            counts[tuple(map(number, pair))] += 1
+    assert (np.diag(counts) == 0).all()
+    others = counts[~np.eye(5, dtype=bool)]
+    assert others.sum() == 2000 and others.min() > 60 and others.max() < 140
+
+
+def test_a_picture_is_read_once_for_a_batch():
+    reads = []
+
+    class Counted(Numbers):
+        def __getitem__(self, i):
+            reads.append(i)
+            return super().__getitem__(i % 256)
+
+    batches = train_batches(Counted(1000), **(TRAIN | {"batch_size": 64}), num_threads=0)
+    take(batches, 3)
+    assert len(reads) == 3 * 64
+
+
 def test_flips(straight):
     flipped = [
         [image[0, -1, 0] == 200 for batch in straight for image in batch[key]]
@@ -109,9 +133,8 @@ def test_processes_together_get_what_one_gets_and_resume_across_counts(straight)
     ]
     for whole, *rows in zip(straight[4:], *parts, strict=True):
         assert all(len(part["index"]) == 3 for part in rows)
-        index = np.concatenate([part["index"] for part in rows])
         for key in whole:
-            union = np.concatenate([part[key] for part in rows])[np.argsort(index)]
+            union = np.concatenate([part[key] for part in rows])
             np.testing.assert_array_equal(union, whole[key])
 
 
@@ -150,7 +173,7 @@ def test_errors_come_before_any_work():
     with pytest.raises(ValueError, match=r"Batch size \(6\).*processes \(4\)"):
         train_batches(Numbers(), **TRAIN, process_count=4)
     with pytest.raises(ValueError, match="Unknown mask kind"):
-        train_batches(Numbers(), **(TRAIN | {"mask_kind": "star"}))
+        train_batches(Numbers(), **(TRAIN | {"masks": MaskOptions("star")}))
     with pytest.raises(ValueError, match="no pictures"):
         train_batches(Numbers(0), **TRAIN)
     with pytest.raises(ValueError, match="must be positive"):
@@ -158,9 +181,8 @@ def test_errors_come_before_any_work():
 
 
 def test_masks_match_draw_mask_polarity():
-    batch = next(train_batches(Numbers(), **(TRAIN | dict(mask_kind="center",
-                                                         hole_share=(0.25, 0.25)))))  # fmt: skip
-    expected = draw_mask(np.random.default_rng(0), kind="center", image_size=8,
-                         hole_share=(0.25, 0.25))  # fmt: skip
+    center = MaskOptions("center", hole_share=(0.25, 0.25))
+    batch = next(train_batches(Numbers(), **(TRAIN | {"masks": center})))
+    expected = draw_mask(np.random.default_rng(0), center, image_size=8)
     assert expected[3, 3] == 1 and expected[0, 0] == 0
     assert (batch["mask"] == expected).all()

@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from uctgan_jax.data.avatars import render, sample_attributes
+from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import train_batches
 from uctgan_jax.data.sources import CorruptDataError, open_source, split_folder
 from uctgan_jax.images import write_image
@@ -109,8 +110,8 @@ def test_damaged_pictures_are_named_once_and_replaced_up_to_a_limit(tmp_path, ca
     with pytest.raises(CorruptDataError, match=r"more than max_corrupt \(1\).*3.png"):
         [strict[i] for i in range(len(strict))]
     # It also comes through the pipeline's threads.
-    batches = train_batches(strict, image_size=8, batch_size=4, mask_kind="box",
-                            hole_share=(0.1, 0.2), flip=False, seed=0)  # fmt: skip
+    batches = train_batches(strict, image_size=8, batch_size=4, masks=MaskOptions("box"),
+                            flip=False, seed=0)  # fmt: skip
     with pytest.raises(CorruptDataError):
         for _ in range(20):
             next(batches)

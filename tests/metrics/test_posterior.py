@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from uctgan_jax.data.avatars import ATTRIBUTES, FACE_ATTRIBUTES, HATS, render, sample_attributes
-from uctgan_jax.data.masks import draw_mask
+from uctgan_jax.data.masks import MaskOptions, draw_mask
 from uctgan_jax.metrics.posterior import FACE_WINDOW, LAYERS, Posterior
 
 SIZE = 32
@@ -10,13 +10,8 @@ SIZE = 32
 
 @pytest.fixture(scope="module")
 def mask():
-    return draw_mask(
-        np.random.default_rng(0),
-        kind="window",
-        image_size=SIZE,
-        hole_share=(0.5, 0.5),
-        region=FACE_WINDOW,
-    )
+    window = MaskOptions("window", region=FACE_WINDOW)
+    return draw_mask(np.random.default_rng(0), window, image_size=SIZE)
 
 
 def portrait(**changes):

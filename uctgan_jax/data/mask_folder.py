@@ -19,7 +19,7 @@ from uctgan_jax.images import pictures_under, read_mask, resize_and_crop
 
 
 class MaskFolder:
-    """A mask drawn from all those in a folder with a hole share within bounds."""
+    """All masks in a folder with a hole share within bounds."""
 
     def __init__(
         self,
@@ -33,9 +33,9 @@ class MaskFolder:
 
         Args:
           path: a folder of mask files, at any depth.
-          image_size: side of the masks that are drawn.
+          image_size: side of the masks.
           hole_share: (lowest, highest) share of the picture's area, as measured at `image_size`;
-            masks without a hole or without a known pixel are never drawn.
+            masks without a hole or without a known pixel are left out.
           convention: "white_is_hole" or "black_is_hole".
 
         Raises: FileNotFoundError for a folder without pictures; ValueError if no mask has such a
@@ -61,11 +61,10 @@ class MaskFolder:
     def __len__(self) -> int:
         return len(self._packed)
 
-    def draw(self, rng: np.random.Generator) -> np.ndarray:
-        """One of the masks: uint8 {0, 1} [image_size, image_size, 1]."""
+    def __getitem__(self, i: int) -> np.ndarray:
+        """Mask i of those that fit: uint8 {0, 1} [image_size, image_size, 1]."""
         size = self._image_size
-        packed = self._packed[rng.integers(len(self._packed))]
-        return np.unpackbits(packed, count=size * size).reshape(size, size, 1)
+        return np.unpackbits(self._packed[i], count=size * size).reshape(size, size, 1)
 
 
 class PairedMasks:

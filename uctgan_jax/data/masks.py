@@ -1,6 +1,7 @@
 """Holes: which pixels are missing. Masks are uint8 {0, 1} [S, S, 1] with 1 = hole.
 
-Every mask comes from the generator it is given and nothing else, so it is reproducible by element.
+Every mask comes from the row of uniform numbers it is given and nothing else, so it is reproducible
+by element; a batch of masks is drawn at once, which is several times faster than one by one.
 
 Kinds (`MASK_KINDS`); all lie within a region of the picture:
   center            the square in the middle
@@ -18,6 +19,8 @@ nearly so (whole sides) for rectangles; `window`, `half` and `every_other_line` 
 Masks from files are in `mask_folder.py`.
 """
 
+import dataclasses
+import itertools
 import math
 
 import cv2
@@ -29,62 +32,92 @@ MASK_KINDS = (
 _FIXED_SHARE = ("window", "half", "every_other_line")
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
+_STROKES = 12  # at most, in a free form
+_SEGMENTS = 6  # at most, in a stroke
+_BOXES = 50  # at most, of several
+_BLOBS = 3
+_WAVES = (2, 3, 4, 5)  # in the outline of a blob
+# How many uniform numbers a mask takes: the share's, and those of the kind that needs most.
+NUMBERS = 1 + _STROKES * (5 + 2 * _SEGMENTS)
 
-def draw_mask(
-    rng: np.random.Generator,
-    *,
-    kind: str,
-    image_size: int,
-    hole_share: tuple[float, float],
-    region: tuple[float, float, float, float] = WHOLE,
-) -> np.ndarray:
-    """Draw one mask: uint8 {0, 1} [image_size, image_size, 1], 1 = hole.
 
-    Args:
-      kind: one of `MASK_KINDS`.
+@dataclasses.dataclass(frozen=True)
+class MaskOptions:
+    """Which holes to make.
+
+    Attributes:
+      kind: one of `MASK_KINDS`, or mask files: "folder:PATH" or "paired:PATH".
       hole_share: (lowest, highest) share of the picture's area; uniform in between.
-      region: (top, left, bottom, right) as fractions of the side: holes lie within.
+      region: (top, left, bottom, right) as fractions of the side: drawn holes lie within.
+      convention: of mask files: "white_is_hole" or "black_is_hole".
+    """
+
+    kind: str
+    hole_share: tuple[float, float] = (0.25, 0.25)
+    region: tuple[float, float, float, float] = WHOLE
+    convention: str = "white_is_hole"
+
+
+def draw_mask(rng: np.random.Generator, options: MaskOptions, *, image_size: int) -> np.ndarray:
+    """Draw one mask: uint8 {0, 1} [image_size, image_size, 1], 1 = hole.
 
     Raises: ValueError as `check_mask_options`.
     """
-    check_mask_options(kind=kind, image_size=image_size, hole_share=hole_share, region=region)
-    top, left, bottom, right = _pixels(region, image_size)
-    height, width = bottom - top, right - left
-    if kind in _FIXED_SHARE:
-        hole = _fixed(rng, kind, height, width)
-    else:
-        area = rng.uniform(*hole_share) * image_size**2
-        count = min(max(1, round(area)), height * width)
-        if kind == "free_form":
-            hole = _strokes(rng, height, width, count)
-        elif kind == "blobs":
-            hole = _blobs(rng, height, width, count)
-        elif kind == "border":
-            hole = _border(height, width, count)
-        elif kind == "boxes":
-            lowest = hole_share[0] * image_size**2
-            hole = _boxes(rng, height, width, count, lowest)
-        else:
-            hole = np.zeros((height, width), np.uint8)
-            if kind == "center":
-                side = min(max(1, round(math.sqrt(area))), height, width)
-                y, x = (height - side) // 2, (width - side) // 2
-                hole[y : y + side, x : x + side] = 1
-            else:
-                _add_box(rng, hole, area)
-    mask = np.zeros((image_size, image_size, 1), np.uint8)
-    mask[top:bottom, left:right, 0] = hole
-    return mask
+    return draw_masks(rng.random((1, NUMBERS)), options, image_size=image_size)[0]
 
 
-def check_mask_options(
-    *,
-    kind: str,
-    image_size: int,
-    hole_share: tuple[float, float],
-    region: tuple[float, float, float, float] = WHOLE,
-) -> None:
+def draw_masks(numbers: np.ndarray, options: MaskOptions, *, image_size: int) -> np.ndarray:
+    """Draw masks: uint8 {0, 1} [B, image_size, image_size, 1], 1 = hole.
+
+    Args:
+      numbers: uniform in [0, 1), float64 [B, NUMBERS]. Row b alone determines mask b.
+
+    Raises: ValueError as `check_mask_options`.
+    """
+    check_mask_options(options, image_size=image_size)
+    top, left, bottom, right = _pixels(options.region, image_size)
+    holes = _holes(numbers, options, image_size, bottom - top, right - left)
+    if holes.shape[1:] == (image_size, image_size):
+        return holes[..., None]
+    masks = np.zeros((len(numbers), image_size, image_size, 1), np.uint8)
+    masks[:, top:bottom, left:right, 0] = holes
+    return masks
+
+
+def _holes(
+    numbers: np.ndarray, options: MaskOptions, image_size: int, height: int, width: int
+) -> np.ndarray:
+    """The holes within the region: uint8 {0, 1} [B, height, width]."""
+    kind = options.kind
+    if kind == "window":
+        return np.ones((len(numbers), height, width), np.uint8)
+    if kind == "every_other_line":
+        return np.broadcast_to(
+            (np.arange(height) % 2).astype(np.uint8)[:, None], (len(numbers), height, width)
+        ).copy()
+    if kind == "half":
+        return _halves(numbers[:, 0], height, width)
+    lowest, highest = (share * image_size**2 for share in options.hole_share)
+    areas = lowest + (highest - lowest) * numbers[:, 0]
+    counts = np.clip(np.rint(areas), 1, height * width).astype(np.int64)
+    numbers = numbers[:, 1:]
+    if kind == "free_form":
+        return _strokes(numbers, counts, height, width)
+    if kind == "blobs":
+        return _blobs(numbers, counts, height, width)
+    if kind == "border":
+        return _borders(counts, height, width)
+    if kind == "boxes":
+        return _several_boxes(numbers, counts, lowest, height, width)
+    if kind == "center":
+        sides = np.clip(np.rint(np.sqrt(areas)), 1, min(height, width)).astype(np.int64)
+        return _rectangles((height - sides) // 2, (width - sides) // 2, sides, sides, height, width)
+    return _rectangles(*_place_boxes(numbers, areas, height, width), height, width)
+
+
+def check_mask_options(options: MaskOptions, *, image_size: int) -> None:
     """Raise ValueError for an unknown kind, or a hole that is empty, whole or does not fit."""
+    kind, hole_share, region = options.kind, options.hole_share, options.region
     if kind not in MASK_KINDS:
         raise ValueError(
             f"Unknown mask kind {kind!r}: must be one of {', '.join(MASK_KINDS)}, folder:PATH or "
@@ -124,121 +157,195 @@ def _pixels(region: tuple[float, float, float, float], image_size: int) -> tuple
     return tuple(round(fraction * image_size) for fraction in region)
 
 
-def _fixed(rng: np.random.Generator, kind: str, height: int, width: int) -> np.ndarray:
-    hole = np.ones((height, width), np.uint8)
-    if kind == "half":
-        known = (
-            np.s_[:, width // 2 :],
-            np.s_[:, : width // 2],
-            np.s_[height // 2 :],
-            np.s_[: height // 2],
-        )
-        hole[known[rng.integers(0, 4)]] = 0
-    elif kind == "every_other_line":
-        hole[::2] = 0
-    return hole
-
-
-def _border(height: int, width: int, count: int) -> np.ndarray:
-    """All but a rectangle in the middle, of the region's own proportions."""
-    known = height * width - count
-    h = max(1, round(height * math.sqrt(known / (height * width))))
-    w = min(round(known / h), width)
-    y, x = (height - h) // 2, (width - w) // 2
-    hole = np.ones((height, width), np.uint8)
-    hole[y : y + h, x : x + w] = 0
-    return hole
-
-
-def _add_box(rng: np.random.Generator, hole: np.ndarray, area: float) -> None:
-    """Put a rectangle of this area anywhere; its log aspect ratio is uniform in 1:2 .. 2:1.
-
-    Where that does not fit, the nearest aspect ratio that does.
-    """
-    height, width = hole.shape
-    aspect = 2.0 ** rng.uniform(-1, 1)  # height : width
-    h = int(np.clip(round(np.clip(math.sqrt(area * aspect), area / width, height)), 1, height))
-    w = int(np.clip(round(area / h), 1, width))
-    y, x = rng.integers(0, height - h + 1), rng.integers(0, width - w + 1)
-    hole[y : y + h, x : x + w] = 1
-
-
-def _boxes(
-    rng: np.random.Generator, height: int, width: int, count: int, lowest: float
+def _rectangles(
+    top: np.ndarray,
+    left: np.ndarray,
+    heights: np.ndarray,
+    widths: np.ndarray,
+    height: int,
+    width: int,
 ) -> np.ndarray:
-    """Two to five rectangles, more if overlaps leave less than `lowest` pixels covered."""
-    hole = np.zeros((height, width), np.uint8)
-    planned = int(rng.integers(2, 6))
-    while planned > 0 or hole.sum() < lowest:
+    """Filled rectangles, one a row of the arguments [B]: uint8 {0, 1} [B, height, width]."""
+    y, x = np.arange(height), np.arange(width)
+    rows = (y >= top[:, None]) & (y < (top + heights)[:, None])
+    columns = (x >= left[:, None]) & (x < (left + widths)[:, None])
+    return (rows[:, :, None] & columns[:, None, :]).view(np.uint8)
+
+
+def _halves(numbers: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The left, right, upper or lower half."""
+    y, x = height // 2, width // 2
+    halves = np.array(
+        [[0, 0, height, x], [0, x, height, width - x], [0, 0, y, width], [y, 0, height - y, width]]
+    )
+    return _rectangles(*halves[(numbers * 4).astype(int)].T, height, width)
+
+
+def _borders(counts: np.ndarray, height: int, width: int) -> np.ndarray:
+    """All but a rectangle in the middle, of the region's own proportions."""
+    known = height * width - counts
+    h = np.maximum(1, np.rint(height * np.sqrt(known / (height * width)))).astype(np.int64)
+    w = np.minimum(np.rint(known / h), width).astype(np.int64)
+    return 1 - _rectangles((height - h) // 2, (width - w) // 2, h, w, height, width)
+
+
+def _place_boxes(
+    numbers: np.ndarray, areas: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A rectangle of each area anywhere; its log aspect ratio is uniform in 1:2 .. 2:1.
+
+    Where that does not fit, the nearest aspect ratio that does. Returns top, left, height and
+    width, integers [B].
+    """
+    aspect = 2.0 ** (2 * numbers[:, 0] - 1)  # height : width
+    h = np.clip(np.sqrt(areas * aspect), areas / width, height)
+    h = np.clip(np.rint(h), 1, height).astype(np.int64)
+    w = np.clip(np.rint(areas / h), 1, width).astype(np.int64)
+    top = (numbers[:, 1] * (height - h + 1)).astype(np.int64)
+    left = (numbers[:, 2] * (width - w + 1)).astype(np.int64)
+    return top, left, h, w
+
+
+def _several_boxes(
+    numbers: np.ndarray, counts: np.ndarray, lowest: float, height: int, width: int
+) -> np.ndarray:
+    """Two to five rectangles, more if overlaps leave less than nine tenths of `counts` covered.
+
+    In any case, `lowest` pixels or more.
+    """
+    holes = np.zeros((len(numbers), height, width), np.uint8)
+    covered = np.zeros(len(numbers), np.int64)
+    planned = 2 + (numbers[:, 0] * 4).astype(np.int64)
+    enough = np.maximum(0.9 * counts, lowest)
+    for i in range(_BOXES):
         # No box is larger than what is missing, so overlaps can only leave the hole too small.
-        missing = count - int(hole.sum())
-        if missing < 1:
-            break
-        _add_box(rng, hole, max(1, missing / max(1, planned)))
-        planned -= 1
-    return hole
+        missing = counts - covered
+        (rows,) = np.nonzero((missing >= 1) & ((i < planned) | (covered < enough)))
+        if not len(rows):
+            return holes
+        areas = np.maximum(1, missing[rows] / np.maximum(1, planned[rows] - i))
+        boxes = _place_boxes(numbers[rows, 1 + 3 * i : 4 + 3 * i], areas, height, width)
+        for row, top, left, h, w in np.stack([rows, *boxes], axis=-1).tolist():
+            holes[row, top : top + h, left : left + w] = 1
+            covered[row] = cv2.countNonZero(holes[row])
+    for hole in holes:
+        _fill(hole, math.ceil(lowest))
+    return holes
 
 
-def _blobs(rng: np.random.Generator, height: int, width: int, count: int) -> np.ndarray:
+def _fill(hole: np.ndarray, count: int) -> None:
+    """Fill up to `count` pixels, from the top: for holes so large that drawing does not end."""
+    missing = count - cv2.countNonZero(hole)
+    if missing > 0:
+        hole.ravel()[np.flatnonzero(hole == 0)[:missing]] = 1
+
+
+def _blobs(numbers: np.ndarray, counts: np.ndarray, height: int, width: int) -> np.ndarray:
     """One to three smooth shapes over exactly `count` of height x width pixels.
 
     Each is a centre and a radius that varies smoothly with the angle; the pixels nearest to a
     centre in units of that radius are the hole.
     """
-    # Smooth shapes need no fine grid: 64 pixels, enlarged, are several times faster at 256.
-    scale = max(1.0, max(height, width) / 64)
+    # Smooth shapes need no fine grid: 32 pixels are enlarged.
+    scale = max(1.0, max(height, width) / 32)
     y, x = np.mgrid[: math.ceil(height / scale), : math.ceil(width / scale)].astype(np.float32)
-    nearest = np.full(y.shape, np.inf, np.float32)
-    for _ in range(rng.integers(1, 4)):
-        dy, dx = y - rng.uniform(0, y.shape[0]), x - rng.uniform(0, y.shape[1])
-        angle = np.arctan2(dy, dx)
-        radius = np.full(y.shape, rng.uniform(0.6, 1.4), np.float32)
-        for frequency in range(2, 6):
-            phase = rng.uniform(0, 2 * math.pi)
-            radius *= 1 + rng.uniform(0, 0.6 / frequency) * np.cos(frequency * angle + phase)
-        nearest = np.minimum(nearest, np.hypot(dy, dx) / radius)
-    nearest = cv2.resize(nearest, (width, height), interpolation=cv2.INTER_CUBIC)
-    hole = np.zeros(height * width, np.uint8)
-    hole[np.argpartition(nearest.ravel(), count - 1)[:count]] = 1
-    return hole.reshape(height, width)
+    nearest = np.full((len(numbers), *y.shape), np.inf, np.float32)
+    blobs = (numbers[:, 0] * _BLOBS).astype(np.int64) + 1
+    per_blob = 3 + 2 * len(_WAVES)
+    for i in range(_BLOBS):
+        (rows,) = np.nonzero(blobs > i)
+        mine = numbers[rows, 1 + i * per_blob :][:, :per_blob, None, None].astype(np.float32)
+        dy, dx = y - mine[:, 0] * y.shape[0], x - mine[:, 1] * y.shape[1]
+        distance = np.hypot(dy, dx)
+        # Powers of the direction as a complex number have the cosines of its multiples.
+        direction = (dx + 1j * dy) / np.maximum(distance, 1e-6)
+        power = direction
+        radius = 0.6 + 0.8 * mine[:, 2]
+        for j, waves in enumerate(_WAVES):
+            power = power * direction
+            phase = np.exp(2j * np.pi * mine[:, 3 + 2 * j])
+            radius = radius * (1 + 0.6 / waves * mine[:, 4 + 2 * j] * (power * phase).real)
+        nearest[rows] = np.minimum(nearest[rows], distance / radius)
+    holes = np.zeros((len(numbers), height, width), np.uint8)
+    for hole, coarse, count in zip(holes, nearest, counts.tolist(), strict=True):
+        fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).ravel()
+        # Sorting all pixels would take most of the time: only those near the coarse outline are.
+        limit = np.partition(coarse, count * coarse.size // fine.size, axis=None)
+        limit = limit[count * coarse.size // fine.size]
+        hole = hole.ravel()
+        np.less(fine, 0.8 * limit, out=hole.view(bool))
+        near = np.flatnonzero((fine < 1.25 * limit) & (hole == 0))
+        missing = count - cv2.countNonZero(hole)
+        if not 0 < missing <= len(near):
+            hole[:] = 0
+            near, missing = np.arange(fine.size), count
+        hole[near[np.argpartition(fine[near], missing - 1)[:missing]]] = 1
+    return holes
 
 
-def _strokes(rng: np.random.Generator, height: int, width: int, count: int) -> np.ndarray:
-    """Brush strokes over exactly `count` of height x width pixels: uint8 {0, 1}.
+def _strokes(numbers: np.ndarray, counts: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Brush strokes over exactly `count` of height x width pixels.
 
-    Each stroke is a walk of straight segments with round joints. The last segment is cut short:
-    of the pixels it adds, those nearest its start are kept.
+    Each stroke is a walk of straight segments with round joints. The last segment is cut straight
+    where the count is reached.
     """
-    hole = np.zeros((height, width), np.uint8)
+    numbers = numbers[:, : _STROKES * (5 + 2 * _SEGMENTS)].reshape(len(numbers), _STROKES, -1)
     # A brush in proportion to the hole, so that small and large holes both take several strokes.
-    brush = max(1.0, math.sqrt(count) / 3)
-    side = min(height, width)
-    covered = 0
-    while covered < count:
-        y, x = rng.uniform(0, height), rng.uniform(0, width)
-        angle = rng.uniform(0, 2 * math.pi)
-        thickness = max(1, round(brush * rng.uniform(0.5, 1.2)))
-        for _ in range(rng.integers(2, 7)):
-            angle += rng.normal(0, 0.9)
-            length = side * rng.uniform(0.1, 0.35)
-            to_y = min(max(y + length * math.sin(angle), 0.0), height - 1.0)
-            to_x = min(max(x + length * math.cos(angle), 0.0), width - 1.0)
-            # All that the segment can touch: the rest of the picture need not be looked at.
-            rows = slice(max(0, int(min(y, to_y)) - thickness), int(max(y, to_y)) + thickness + 1)
-            columns = slice(
-                max(0, int(min(x, to_x)) - thickness), int(max(x, to_x)) + thickness + 1
-            )
-            touched = hole[rows, columns]
-            before = touched.copy()
-            cv2.line(hole, (int(x), int(y)), (int(to_x), int(to_y)), 1, thickness)
-            covered += np.count_nonzero(touched) - np.count_nonzero(before)
-            if covered >= count:
-                surplus = covered - count
-                if surplus:
-                    new_y, new_x = np.nonzero(touched > before)
-                    distance = (new_y + rows.start - y) ** 2 + (new_x + columns.start - x) ** 2
-                    last = np.argpartition(distance, len(distance) - surplus)[-surplus:]
-                    touched[new_y[last], new_x[last]] = 0
+    brush = np.maximum(1.0, np.sqrt(counts) / 3)[:, None]
+    thickness = np.maximum(1, np.rint(brush * (0.5 + 0.7 * numbers[..., 3]))).astype(int).tolist()
+    points = (numbers[..., 4] * (_SEGMENTS - 1)).astype(int) + 3  # two segments or more
+    points = points.tolist()
+    turns = 3.1 * (numbers[..., 5 : 5 + _SEGMENTS] - 0.5)
+    angles = 2 * np.pi * numbers[..., 2:3] + np.cumsum(turns, axis=-1)
+    lengths = min(height, width) * (0.1 + 0.25 * numbers[..., 5 + _SEGMENTS :])
+    steps = np.stack([np.cos(angles), np.sin(angles)], axis=-1) * lengths[..., None]
+    at = numbers[..., 1::-1] * (width, height)  # x, y as OpenCV has it
+    walks = np.empty((*at.shape[:2], _SEGMENTS + 1, 2), np.int32)
+    walks[:, :, 0] = at
+    for i in range(_SEGMENTS):
+        at = np.clip(at + steps[:, :, i], 0, (width - 1, height - 1))
+        walks[:, :, i + 1] = at
+    holes = np.zeros((len(numbers), height, width), np.uint8)
+    for b, count in enumerate(counts.tolist()):
+        hole = holes[b]
+        for walk, end, pixels in zip(walks[b], points[b], thickness[b], strict=True):
+            before = hole.copy()
+            cv2.polylines(hole, [walk[:end]], False, 1, pixels)
+            if cv2.countNonZero(hole) >= count:
+                hole[:] = before
+                _draw_last_stroke(hole, walk[:end].tolist(), pixels, count)
                 break
-            y, x = to_y, to_x
-    return hole
+        _fill(hole, count)
+    return holes
+
+
+def _draw_last_stroke(hole: np.ndarray, walk: list[list[int]], thickness: int, count: int) -> None:
+    """Draw a stroke segment by segment, as far as is needed to cover `count` pixels."""
+    for start, end in itertools.pairwise(walk):
+        before = hole.copy()
+        cv2.line(hole, start, end, 1, thickness)
+        surplus = cv2.countNonZero(hole) - count
+        if surplus >= 0:
+            _cut(hole, before, surplus, end[0] - start[0], end[1] - start[1])
+            break
+
+
+def _cut(hole: np.ndarray, before: np.ndarray, surplus: int, dx: int, dy: int) -> None:
+    """Take back `surplus` of the pixels that were added, those farthest along x or along y.
+
+    (dx, dy) tells which of these is nearer to a segment's direction.
+    """
+    new = cv2.subtract(hole, before)
+    along_x = abs(dx) > abs(dy)
+    added = cv2.reduce(new, 0 if along_x else 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel()
+    if along_x:  # what is called a line from here on is a column
+        hole, before, new = hole.T, before.T, new.T
+    if (dx if along_x else dy) < 0:
+        hole, before, new, added = hole[::-1], before[::-1], new[::-1], added[::-1]
+    kept = added.cumsum()
+    wanted = kept[-1] - surplus
+    line = kept.searchsorted(wanted, side="right")  # the first that is not kept whole
+    if line < len(kept):
+        hole[line:] = before[line:]
+        rest = wanted - (kept[line] - added[line])
+        hole[line, new[line].nonzero()[0][:rest]] = 1

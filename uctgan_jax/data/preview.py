@@ -8,6 +8,7 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import train_batches
 from uctgan_jax.data.sources import open_source
 from uctgan_jax.images import contact_sheet, write_image
@@ -28,10 +29,7 @@ def preview(config: ConfigDict, count: int) -> np.ndarray:
             source,
             image_size=config.image_size,
             batch_size=count,
-            mask_kind=config.mask.kind,
-            hole_share=tuple(config.mask.hole_share),
-            region=tuple(config.mask.region),
-            mask_convention=config.mask.convention,
+            masks=MaskOptions(**config.mask),
             flip=config.data.flip,
             seed=config.seed,
             num_threads=config.data.num_threads,
