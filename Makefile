@@ -8,7 +8,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := out/demo
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test test-browser lint clean
 
 setup: $(VENV)/.installed
 
@@ -32,6 +32,10 @@ demo: setup
 
 test: $(VENV)/.installed-test
 	$(RUN) -m pytest -n 2 --durations=10
+
+# Debian and Ubuntu have it as a package: apt-get install chromium
+test-browser: $(VENV)/.installed-test
+	$(RUN) -m pytest -m browser
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .
