@@ -10,6 +10,7 @@ from tests.conftest import TINY_MODEL
 from uctgan_jax import Inpainter
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.inpainting import sample_prior, saved_steps
+from uctgan_jax.interpolation import interpolate
 from uctgan_jax.selection import SELECTIONS, choose, nearest_distances, pair_distances
 from uctgan_jax.train_state import Optimizers, create_train_state
 
@@ -141,6 +142,24 @@ def test_codes_give_their_completions_again(inpainter, picture):
     np.testing.assert_array_equal(followed.codes, inpainter.project(picture[0][None]))
 
 
+def test_pictures_of_any_size_are_projected_by_their_central_square(inpainter, picture):
+    square, _ = picture
+    wide = np.pad(np.repeat(np.repeat(square, 2, axis=0), 2, axis=1), ((0, 0), (20, 20), (0, 0)))
+    codes = inpainter.project([square, wide])
+    assert codes.shape == (2, TINY_MODEL["code_dim"])
+    np.testing.assert_allclose(codes[1], codes[0], atol=1e-5)
+
+
+def test_a_walk_from_one_completion_to_another(inpainter, picture):
+    drawn = inpainter.complete(*picture, num_samples=2, seed=1)
+    walk = inpainter.complete(*picture, codes=interpolate(*drawn.codes, steps=5)).images
+    ends = walk[[0, -1]].astype(int)
+    assert np.abs(ends - drawn.images).max() <= 1
+    # Each step is nearer to its end of the walk.
+    from_start, to_end = (np.abs(walk - end).mean(axis=(1, 2, 3)) for end in ends)
+    assert (np.diff(from_start) > 0).all() and (np.diff(to_end) < 0).all()
+
+
 def test_temperature_scales_the_codes(inpainter, picture):
     warm = inpainter.complete(*picture, num_samples=3, seed=1)
     cool = inpainter.complete(*picture, num_samples=3, seed=1, temperature=0.5)
@@ -214,6 +233,8 @@ def test_reconstruct_uses_the_pictures_own_code(inpainter, batch):
         (dict(temperature=-0.5), r"temperature \(-0.5\) must be at least 0"),
         (dict(temperature=np.nan), r"temperature \(nan\) must be at least 0"),
         (dict(instances=[]), "must hold one picture or more"),
+        (dict(instances=[np.zeros((8, 8), np.uint8)]), r"image \(uint8 \(8, 8\)\) must be uint8"),
+        (dict(instances=[np.zeros((0, 8, 3), np.uint8)]), r"image \(uint8 \(0, 8, 3\)\) must"),
         (dict(codes=np.zeros((2, 3))), r"codes \(2, 3\) must be \[K, 4\]"),
         (dict(codes=np.zeros((0, 4))), r"codes \(0, 4\) must be .* K of 1 or more"),
         (dict(codes=np.full((1, 4), np.nan)), "codes must be finite"),

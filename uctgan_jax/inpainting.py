@@ -260,9 +260,24 @@ class Inpainter:
         """
         return self._spread(self._complete, images, masks, codes)
 
-    def project(self, images: np.ndarray) -> np.ndarray:
-        """The codes of pictures: uint8 [B, S, S, 3] to E1's means, float32 [B, Z]."""
-        return self._spread(self._mean_codes, images)
+    def project(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
+        """The codes of pictures: E1's means.
+
+        Args:
+            images: pictures, uint8 [h, w, 3] of any size; E1 sees the central square of each.
+
+        Returns:
+            float32 [B, Z].
+
+        Raises:
+            ValueError: if there are none, or one has another type or shape.
+        """
+        if not len(images):
+            raise ValueError("images ([]) must hold one picture or more")
+        for image in images:
+            _check_image(image)
+        squares = [host_images.resize_and_crop(image, self.image_size) for image in images]
+        return self._spread(self._mean_codes, np.stack(squares))
 
     def reconstruct(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
         """Completes each picture with its own code: what the code and the condition hold of it.
@@ -349,10 +364,7 @@ class Inpainter:
         if codes is not None:
             codes = _check_codes(codes, self.code_dim)
         elif instances is not None:
-            if not len(instances):
-                raise ValueError("instances ([]) must hold one picture or more")
-            squares = [host_images.resize_and_crop(i, self.image_size) for i in instances]
-            codes = self.project(np.stack(squares))
+            codes = self.project(instances)
         else:
             if num_samples < 1:
                 raise ValueError(f"num_samples ({num_samples}) must be at least 1")
@@ -518,11 +530,15 @@ def _find_model(path: str | Path) -> Path:
     )
 
 
+def _check_image(image: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or not image.size:
+        raise ValueError(f"image ({image.dtype} {image.shape}) must be uint8 [H, W, 3]")
+
+
 def _check_inputs(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The picture uint8 [H, W, 3] and its mask uint8 [H, W], or a ValueError."""
     image, mask = np.asarray(image), np.asarray(mask)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3:
-        raise ValueError(f"image ({image.dtype} {image.shape}) must be uint8 [H, W, 3]")
+    _check_image(image)
     if mask.ndim == 3 and mask.shape[-1] == 1:
         mask = mask[..., 0]
     if mask.shape != image.shape[:2]:

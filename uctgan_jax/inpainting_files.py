@@ -33,7 +33,7 @@ SCORES = "scores.json"
 SUMMARY = "summary.json"
 
 _WALK_STEPS = 24
-_WALK_SIDE = 512  # pixels: the animation of a large photograph would be a very large file
+_WALK_SIDES = 256, 512  # pixels: a small picture is enlarged, a large one would be a huge file
 # While one picture of a device is computed, another one is read or written.
 _PICTURES_A_DEVICE = 2
 
@@ -263,7 +263,8 @@ def _walk_frames(
     inpainter: Inpainter, image: np.ndarray, hole: np.ndarray, ends: np.ndarray
 ) -> np.ndarray:
     """Completions on the way from one code to another, at the size of a GIF."""
-    scale = min(1.0, _WALK_SIDE / max(image.shape[:2]))
+    longest = max(image.shape[:2])
+    scale = min(max(longest, _WALK_SIDES[0]), _WALK_SIDES[1]) / longest
     height, width = (max(1, round(n * scale)) for n in image.shape[:2])
     # One at a time: only small ones are held together.
     completions = (
