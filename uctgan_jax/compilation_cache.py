@@ -13,4 +13,4 @@ def enable() -> None:
     default = Path("~/.cache/uctgan_jax/xla").expanduser()
     directory = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default))
     jax.config.update("jax_compilation_cache_dir", directory)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
