@@ -1,0 +1,115 @@
+"""Folders of completions: what is compiled, what stops a run and what does not."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from uctgan_jax import Inpainter, inpainting_files
+from uctgan_jax.images import write_image
+from uctgan_jax.inpainting_files import complete_file, complete_folder, pair_files
+
+
+@pytest.fixture(scope="module")
+def on_two_devices(inpainter):
+    params = jax.device_get(inpainter.params)
+    return Inpainter(inpainter.config, params, 7, inpainter.digest, devices=jax.devices()[:2])
+
+
+@pytest.fixture
+def compilations():
+    """Grows by one name with each program that is compiled."""
+    seen = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def write_pictures(folder, sizes):
+    rng = np.random.default_rng(0)
+    for number, (height, width) in enumerate(sizes):
+        mask = np.zeros((height, width), np.uint8)
+        mask[height // 4 : height // 2, width // 4 : width // 2] = 255
+        image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        write_image(folder / "images" / f"{number}.png", image)
+        write_image(folder / "masks" / f"{number}.png", mask)
+    pairs, _ = pair_files(folder / "images", folder / "masks", folder / "out")
+    return pairs
+
+
+def test_other_sizes_compile_nothing_more(on_two_devices, compilations, tmp_path, monkeypatch):
+    monkeypatch.setattr(on_two_devices, "on_device", lambda device: on_devices[device.id])
+    on_devices = [Inpainter.on_device(on_two_devices, device) for device in on_two_devices.devices]
+    for each in on_devices:  # as the first pictures of a folder do
+        each.complete(*example(), num_samples=2, select="both")
+    assert compilations
+    compilations.clear()
+    pairs = write_pictures(tmp_path, itertools.product((20, 33, 90), (40, 57)))
+    out = tmp_path / "out"
+    summary = complete_folder(on_two_devices, pairs, out, num_samples=2, select="both")
+    assert summary["completed"] == 6
+    assert not compilations
+
+
+def example():
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    mask = np.zeros((32, 32), np.uint8)
+    mask[8:16, 8:16] = 1
+    return image, mask
+
+
+def test_all_devices_work(on_two_devices, tmp_path, monkeypatch):
+    used = set()
+
+    def complete(worker, image, mask, output, **options):
+        used.add(worker.devices)
+        return True
+
+    monkeypatch.setattr(inpainting_files, "complete_file", complete)
+    pairs = write_pictures(tmp_path, [(20, 20)] * 9)
+    assert complete_folder(on_two_devices, pairs, tmp_path / "out")["completed"] == 9
+    assert used == {(device,) for device in on_two_devices.devices}
+
+
+def test_an_error_in_the_program_itself_stops_the_run(on_two_devices, tmp_path, monkeypatch):
+    def complete(*arguments, **options):
+        raise AttributeError("a mistake of ours")
+
+    monkeypatch.setattr(inpainting_files, "complete_file", complete)
+    pairs = write_pictures(tmp_path, [(20, 20)] * 3)
+    with pytest.raises(AttributeError, match="a mistake of ours"):
+        complete_folder(on_two_devices, pairs, tmp_path / "out")
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_a_file_that_cannot_be_written_leaves_the_folder_unfinished(
+    on_two_devices, tmp_path, monkeypatch
+):
+    ((image, mask),) = write_pictures(tmp_path, [(32, 32)]).values()
+    out = tmp_path / "out"
+    assert complete_file(on_two_devices, image, mask, out, num_samples=2)
+    assert not complete_file(on_two_devices, image, mask, out, num_samples=2, skip_finished=True)
+
+    def full(*arguments):
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inpainting_files, "write_image", full)
+        with pytest.raises(OSError, match="no space"):
+            complete_file(on_two_devices, image, mask, out, num_samples=2)
+    assert not (out / "scores.json").exists()
+    assert complete_file(on_two_devices, image, mask, out, num_samples=2, skip_finished=True)
+    assert (out / "scores.json").exists()
+
+
+def test_names_that_only_differ_in_how_accents_are_stored_are_a_pair(tmp_path):
+    write_image(tmp_path / "images" / "caf\u00e9.png", np.zeros((9, 9), np.uint8))
+    write_image(tmp_path / "masks" / "cafe\u0301.png", np.zeros((9, 9), np.uint8))
+    pairs, without = pair_files(tmp_path / "images", tmp_path / "masks", tmp_path / "out")
+    assert list(pairs) == ["caf\u00e9"] and not without
