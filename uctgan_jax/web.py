@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import html
 import io
 import secrets
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 
@@ -71,8 +73,8 @@ class Drawing:
 
 
 def refusal(message: str) -> gr.Error:
-    """An error that the page shows in plain words, with nothing written to the log."""
-    return gr.Error(html.escape(message), title="Please look again", print_exception=False)
+    """An error for the page to show in plain words, with nothing written to the log."""
+    return gr.Error(html.escape(message), print_exception=False)
 
 
 def open_picture(path: str | Path) -> np.ndarray:
@@ -251,8 +253,9 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
     def show(image: np.ndarray, mask: np.ndarray | None = None) -> dict:
         """A new picture to brush on; whatever was made of the last one goes."""
         shown = view(image)
-        hole = None if mask is None else strokes(mask, *shown.shape[:2])
+        hole = "" if mask is None else strokes(mask, *shown.shape[:2])
         return {
+            upload: None,  # so that the next picture can be dropped there
             picture: image,
             brush: gr.HTML(value=hole, picture=data_url(shown, "jpeg")),
             drawing: None,
@@ -260,6 +263,9 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
             others: gr.Button(interactive=False),
             keeping: gr.Column(visible=False),
         }
+
+    def take_upload(path: str) -> dict:
+        return show(open_picture(path))
 
     def choose_example(event: gr.SelectData) -> dict:
         return show(*examples[event.index])
@@ -383,7 +389,9 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
                 with gr.Accordion("Follow a reference picture, and more", open=False):
                     with gr.Row():
                         add = gr.UploadButton(
-                            "Choose a reference picture", file_types=["image"], size="sm"
+                            "Choose a reference picture",
+                            file_types=["image"],
+                            size="sm",
                         )
                         remove = gr.Button("Remove it", size="sm", visible=False)
                     reference_view = gr.Image(
@@ -392,6 +400,7 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
                         buttons=[],
                         interactive=False,
                         visible=False,
+                        elem_id="reference_view",
                     )
                     select = gr.Radio(selections, value="", label="Which to show")
                     seed = gr.Number(
@@ -420,13 +429,18 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
                     )  # fmt: skip
                     target = gr.Dropdown(label="Walk towards completion", interactive=True)
                     distance = gr.Slider(
-                        0, 100, 0, step=100 / WALK_STEPS, label="How far, in percent"
+                        0,
+                        100,
+                        0,
+                        step=100 / WALK_STEPS,
+                        label="How far, in percent",
+                        elem_id="distance",
                     )
                     with gr.Row():
                         download = gr.DownloadButton("Download", variant="primary")
                         reuse = gr.Button("Use as next picture")
 
-        shown = [picture, brush, drawing, gallery, others, keeping]
+        shown = [upload, picture, brush, drawing, gallery, others, keeping]
         guided = [reference, reference_view, remove]
         given = [picture, brush, number, seed, select, reference]
         completed = [drawing, gallery, others, keeping]
@@ -436,15 +450,12 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
 
         page.load(lambda: show(*examples[0]), None, shown, **plain)
         thumbnails.select(choose_example, None, shown, **plain)
-        # Cleared in any case, so that the next picture can be dropped there.
-        upload.upload(lambda path: show(open_picture(path)), upload, shown, **plain).then(
-            lambda: None, None, upload, **plain
-        )
-        add.upload(add_reference, add, guided, **plain)
+        upload.upload(_told(take_upload, {upload: None}), upload, shown, **plain)
+        add.upload(_told(add_reference), add, guided, **plain)
         remove.click(remove_reference, None, guided, **plain)
-        go.click(complete, given, completed, show_progress_on=gallery, **model)
+        go.click(_told(complete), given, completed, show_progress_on=gallery, **model)
         others.click(lambda seed: seed + 1, seed, seed, **plain).then(
-            complete, given, completed, show_progress_on=gallery, **model
+            _told(complete), given, completed, show_progress_on=gallery, **model
         )
         gallery.select(
             keep, drawing, [chosen, keeping, target, distance, *stepped],
@@ -461,6 +472,24 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
         )
         reuse.click(show, kept, shown, **plain)
     return page
+
+
+def _told(function: Callable[..., dict], otherwise: dict | None = None) -> Callable[..., dict]:
+    """The same event, but a refusal is a message beside the page as it was, with no error on it.
+
+    Args:
+        otherwise: what then changes all the same.
+    """
+
+    @functools.wraps(function)
+    def event(*arguments):
+        try:
+            return function(*arguments)
+        except gr.Error as error:
+            gr.Warning(error.message, title="Please look again")
+            return otherwise or gr.skip()
+
+    return event
 
 
 def _file(name: str) -> str:

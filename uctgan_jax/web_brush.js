@@ -14,7 +14,8 @@ const MAX_UNDO = 30;
 let tool = "brush";
 let before = []; // the strokes as they were, the newest last
 let last = null; // where the pointer was, while it is down
-let sent = null; // the value that this script set itself
+let sent = null; // the value that is on the canvas
+let loads = 0;
 
 function send() {
   sent = canvas.toDataURL("image/png");
@@ -27,25 +28,31 @@ function remember() {
   if (before.length > MAX_UNDO) before.shift();
 }
 
+async function decoded(url) {
+  const image = new Image();
+  image.src = url;
+  await image.decode();
+  return image;
+}
+
 // Shows the picture and the strokes that the server set.
 async function load() {
-  if (!props.picture || (props.value === sent && picture.src === props.picture)) return;
-  const strokes = props.value;
-  picture.src = props.picture;
-  await picture.decode();
-  canvas.width = picture.naturalWidth;
-  canvas.height = picture.naturalHeight;
+  if (!props.picture || (props.value === sent && props.picture === picture.src)) return;
+  // The two can arrive one after the other: the latest call wins.
+  const turn = ++loads;
+  const url = props.picture;
+  const value = props.value;
+  const [image, strokes] = await Promise.all([decoded(url), value ? decoded(value) : null]);
+  if (turn !== loads) return;
+  picture.src = url;
+  canvas.width = image.naturalWidth; // which clears it too
+  canvas.height = image.naturalHeight;
   stage.style.aspectRatio = `${canvas.width} / ${canvas.height}`;
   stage.style.setProperty("--ratio", canvas.width / canvas.height);
   stage.hidden = false;
+  if (strokes) context.drawImage(strokes, 0, 0);
   before = [];
-  if (strokes) {
-    const image = new Image();
-    image.src = strokes;
-    await image.decode();
-    context.drawImage(image, 0, 0);
-  }
-  sent = strokes;
+  sent = value;
   element.querySelector("[data-tool=undo]").disabled = true;
 }
 
@@ -62,13 +69,16 @@ const width = () => (size.value / 100) * Math.max(canvas.width, canvas.height);
 
 function stroke(from, to) {
   context.globalCompositeOperation = tool === "eraser" ? "destination-out" : "source-over";
-  context.strokeStyle = COLOR;
+  context.strokeStyle = context.fillStyle = COLOR;
   context.lineWidth = width();
   context.lineCap = "round";
   context.beginPath();
   context.moveTo(from.x, from.y);
   context.lineTo(to.x, to.y);
   context.stroke();
+  context.beginPath(); // a line to where it begins draws nothing: a tap is a disc
+  context.arc(to.x, to.y, width() / 2, 0, 2 * Math.PI);
+  context.fill();
 }
 
 function moveRing(event) {
