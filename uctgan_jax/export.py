@@ -185,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         _converter(arguments.output)
         inpainter = Inpainter.load(arguments.checkpoint)
-        print(f"exporting step {inpainter.step}; ONNX takes about half a minute", flush=True)
+        if arguments.output.suffix == ".onnx":
+            print("converting to ONNX, which takes half a minute or more", flush=True)
         export_model(inpainter, arguments.output)
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f"uctgan_jax.export: {error}") from error
