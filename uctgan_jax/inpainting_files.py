@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import json
 import queue
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -172,7 +173,7 @@ def complete_folder(
                 except (OSError, ValueError, MemoryError) as error:
                     reason = str(error) or type(error).__name__
                     reasons[futures[future]] = reason
-                    progress.write(f"{futures[future]}: {reason}")
+                    progress.write(f"{futures[future]}: {reason}", file=sys.stderr)
     finally:
         pool.shutdown(cancel_futures=True)
     summary = {
