@@ -8,13 +8,17 @@ here solved coarse to fine.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
 from uctgan_jax.images import resize
-from uctgan_jax.windows import Window
+from uctgan_jax.windows import Window, seen
+
+# Corrections are solved at no more than this.
+_MOST_PIXELS = 2**20
 
 
 def paste(
@@ -38,6 +42,7 @@ def paste(
     """
     height, width = (edge.stop - edge.start for edge in window.box)
     size = generated[0].shape[0]
+    inside = seen(window.box, size)
     # One pixel of the model: finer differences say nothing of the colour.
     rim = max(1, round(max(height, width) / size))
     # The core with its rim, in the picture and in the window.
@@ -51,40 +56,60 @@ def paste(
         slice(core.start - outer.start, core.stop - outer.start)
         for core, outer in zip(window.core, region, strict=True)
     )
-    fill = window.weights > 0
-    share = np.ones((1, 1), np.float32)
+    rim_matcher = RimMatcher(image[region], hole[region], rim)
+    weights = window.weights
+    is_only = pasted is None or not pasted[window.core][weights > 0].any()
     if pasted is not None:
-        pasted[window.core] += window.weights
-        share = (window.weights[fill] / pasted[window.core][fill]).astype(np.float32)[:, None]
+        pasted[window.core] += weights
     for result, picture in zip(results, generated, strict=True):
-        matched = resize(picture, height, width)[inner]
-        matched = match_rim(matched, image[region], hole[region] > 0, rim)[core][fill]
-        before = result[window.core][fill]
-        result[window.core][fill] = np.rint(before + share * (matched - before.astype(np.float32)))
+        matched = rim_matcher(resize(picture[inside], height, width)[inner])[core]
+        target = result[window.core]
+        if not is_only:
+            share = weights / np.maximum(pasted[window.core], 1, dtype=np.float32)
+            matched = target + share[..., None] * (matched - target.astype(np.float32))
+            matched = np.rint(matched).astype(np.uint8)
+        np.copyto(target, matched, where=weights[..., None] > 0)
 
 
-def match_rim(generated: np.ndarray, image: np.ndarray, hole: np.ndarray, rim: int) -> np.ndarray:
-    """Brings a generated picture to the colours of the known pixels around a hole.
+class RimMatcher:
+    """Brings generated pictures to the colours of the known pixels around a hole."""
 
-    Args:
-        generated: uint8 [H, W, 3], also where pixels are known.
-        image: uint8 [H, W, 3], the picture; pixels in the hole are not looked at.
-        hole: bool [H, W].
-        rim: how many pixels around the hole are compared.
+    def __init__(self, image: np.ndarray, hole: np.ndarray, rim: int):
+        """Prepares what all completions of a hole share.
 
-    Returns:
-        uint8 [H, W, 3]; of meaning in the hole alone.
-    """
-    kernel = np.ones((2 * rim + 1, 2 * rim + 1), np.uint8)
-    known = ((cv2.dilate(hole.astype(np.uint8), kernel) > 0) & ~hole).astype(np.float32)
-    if not known.any():
-        return generated
-    difference = (image.astype(np.float32) - generated) * known[..., None]
-    correction = _extend(difference, known)
-    return np.clip(np.rint(generated + correction), 0, 255).astype(np.uint8)
+        Args:
+            image: uint8 [H, W, 3], the picture; pixels in the hole are not looked at.
+            hole: uint8 {0, 1} [H, W].
+            rim: how many pixels around the hole are compared.
+        """
+        # The correction is smooth but for the rim itself: large holes are solved at a lower
+        # resolution, which bounds time and memory.
+        scale = min(1, math.sqrt(_MOST_PIXELS / hole.size))
+        self._size = tuple(max(1, round(scale * length)) for length in hole.shape)
+        rim = max(1, round(scale * rim))
+        hidden = resize(hole.astype(np.float32), *self._size)  # the share of each pixel
+        known = 1 - hidden
+        near = cv2.dilate(hidden, np.ones((2 * rim + 1, 2 * rim + 1), np.uint8)) > 0
+        self._weights = known * near
+        mean = resize(np.where(hole[..., None] > 0, np.uint8(0), image), *self._size)
+        self._image = mean / np.maximum(known, 1e-6)[..., None]
+
+    def __call__(self, generated: np.ndarray) -> np.ndarray:
+        """Matches one picture.
+
+        Args:
+            generated: uint8 [H, W, 3], also where pixels are known.
+
+        Returns:
+            uint8 [H, W, 3]; of meaning in the hole alone.
+        """
+        difference = self._image - resize(generated, *self._size)
+        correction = extend(difference * self._weights[..., None], self._weights)
+        correction = resize(np.rint(correction).astype(np.int16), *generated.shape[:2])
+        return cv2.add(generated, correction, dtype=cv2.CV_8U)
 
 
-def _extend(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def extend(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Extends values from where they are known to everywhere: near details, far means.
 
     Pull-push (Gortler et al. 1996, The Lumigraph, section 3.4): weighted means on ever coarser
@@ -99,6 +124,6 @@ def _extend(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     # Twice the weight of the mean: one known pixel in two is as good as all.
     coarse_weights = cv2.pyrDown(weights)
     gain = np.minimum(1, 2 * coarse_weights) / np.maximum(coarse_weights, 1e-6)
-    coarse = _extend(cv2.pyrDown(values) * gain[..., None], coarse_weights * gain)
+    coarse = extend(cv2.pyrDown(values) * gain[..., None], coarse_weights * gain)
     filled = cv2.pyrUp(coarse, dstsize=weights.shape[::-1])
     return values + (1 - weights[..., None]) * filled

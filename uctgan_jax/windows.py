@@ -108,7 +108,7 @@ def _place(
         bottom, right = min(bottom, height), min(right, width)
         whole = max(smallest, max(bottom - top, right - left) / hole_side)
         part = max(smallest, 2 * deepest[label - 1] / hole_side)
-        is_long = whole > _LONGEST * part
+        is_long = min(whole, max(hole.shape)) > _LONGEST * part
         side = part if is_long else whole
         groups.append(_Group((label,), top, left, bottom, right, side, is_long))
     groups.sort(key=lambda group: -group.side)
@@ -126,19 +126,14 @@ def _place(
                     for outer, edge in zip(core, inner, strict=True)
                 )
                 windows.append(Window(box, core, weights[inner]))
-        if len(windows) > _MOST_WINDOWS and smallest < max(hole.shape):
-            return None
+                if len(windows) > _MOST_WINDOWS and smallest < max(hole.shape):
+                    return None
     return windows
 
 
 def _block_max(values: np.ndarray, block: int) -> np.ndarray:
     """The largest value in each block x block pixels."""
-    if block == 1:
-        return values
-    height, width = (-(-length // block) for length in values.shape)
-    padded = np.zeros((height * block, width * block), values.dtype)
-    padded[: values.shape[0], : values.shape[1]] = values
-    return padded.reshape(height, block, width, block).max(axis=(1, 3))
+    return cv2.dilate(values, np.ones((block, block), np.uint8), anchor=(0, 0))[::block, ::block]
 
 
 def _merge(groups: list[_Group], shape: tuple[int, int]) -> Iterator[_Group]:
@@ -210,7 +205,7 @@ def _box(
     """The square of a side around a point, moved into the picture.
 
     Where the picture is too small for it: the largest square, if that leaves some context around
-    what is to be filled, else a rectangle.
+    what is to be filled, else as much of the picture as the square holds.
     """
     side = math.ceil(side)
     largest = min(shape)
@@ -239,19 +234,36 @@ def view(image: np.ndarray, hole: np.ndarray, box: Box, size: int) -> tuple[np.n
     """What the model sees of a part of a picture: it and its hole at the model's size.
 
     Any part of the hole under a pixel makes it one, and nothing of what it hides is left in the
-    others.
+    others. A part that is no square is made one by mirroring it, hole included: squeezed to a
+    square it would look like nothing the model has learnt.
 
     Args:
         image: uint8 [H, W, 3].
         hole: uint8 {0, 1} [H, W].
-        box: which part; one that is no square is squeezed to a square.
+        box: which part.
         size: S.
 
     Returns:
         uint8 [S, S, 3] and uint8 {0, 1} [S, S, 1].
     """
     mask = hole[box]
-    small = resize(np.where(mask[..., None] > 0, np.uint8(0), image[box]), size, size)
+    rows, columns = seen(box, size)
+    height, width = rows.stop - rows.start, columns.stop - columns.start
+    small = resize(np.where(mask[..., None] > 0, np.uint8(0), image[box]), height, width)
     # In float: of many pixels, one hole pixel is less than half of the last of 8 bits.
-    small_mask = resize(mask.astype(np.float32), size, size) != 0
+    small_mask = resize(mask.astype(np.float32), height, width) != 0
+    around = ((rows.start, size - rows.stop), (columns.start, size - columns.stop))
+    small = np.pad(small, (*around, (0, 0)), mode="symmetric")
+    small_mask = np.pad(small_mask, around, mode="symmetric")
     return small, small_mask.astype(np.uint8)[..., None]
+
+
+def seen(box: Box, size: int) -> Box:
+    """Where in what the model sees, [S, S], a part of a picture is: all of it for a square."""
+    lengths = [edge.stop - edge.start for edge in box]
+    inner = []
+    for length in lengths:
+        span = max(1, round(size * length / max(lengths)))
+        start = (size - span) // 2
+        inner.append(slice(start, start + span))
+    return tuple(inner)
