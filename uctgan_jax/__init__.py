@@ -9,15 +9,21 @@ Conventions, everywhere in the package:
   not depend on the batch, the device or the process an example lands on.
 """
 
+import importlib
 from typing import Any
 
-__all__ = ["Inpainter"]
+_MODULES = {
+    "Completions": "inpainting",
+    "Inpainter": "inpainting",
+    "bundled_models": "inpainting",
+    "export_model": "export",
+    "interpolate": "interpolation",
+}
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
     """Public names are imported when first used: the data tools start without JAX."""
-    if name == "Inpainter":
-        from uctgan_jax.inpainting import Inpainter
-
-        return Inpainter
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"uctgan_jax.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
