@@ -7,6 +7,7 @@ only this machine reaches the page unless `--host` says otherwise.
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from absl import logging
@@ -19,7 +20,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--checkpoint", required=True, help="workdir of a run, or its checkpoints")
+    parser.add_argument(
+        "--checkpoint",
+        required=True,
+        help="workdir of a run, its checkpoints, saved weights, or the name of a bundled model",
+    )
     parser.add_argument("--port", type=int, help="default: the first free one from 7860")
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all networks"
@@ -34,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     compilation_cache.enable()
     try:
         inpainter = Inpainter.load(arguments.checkpoint)
+        print("Compiling; from the second start on this takes seconds.", file=sys.stderr)
         web.warm_up(inpainter)
         web.serve(web.build_page(inpainter), host=arguments.host, port=arguments.port)
     except (ValueError, OSError) as error:

@@ -147,6 +147,7 @@ class TestDraw:
             inpainter, image, mask, num_samples=4, seed=3, reference=reference
         )
         assert drawing.names == ("1", "2", "3", "4", "reference")
+        pictures = np.stack(pictures)
         assert pictures.shape == (5, 48, 64, 3) and len(drawing.codes) == 5
         np.testing.assert_array_equal(
             pictures[:4], inpainter.complete(image, mask, num_samples=4, seed=3).images

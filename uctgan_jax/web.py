@@ -34,7 +34,7 @@ MAX_UPLOAD = "20mb"
 MAX_PIXELS = 16_000_000  # a phone's photograph has 12 million
 MIN_SIDE, MAX_SIDE = 16, 8192
 MAX_WAITING = 16  # requests in the queue; more are told to come back
-MAX_SESSIONS = 32  # whose pictures are kept in memory
+MAX_SESSIONS = 16  # whose pictures are kept in memory
 CACHE_SECONDS = 3600  # written pictures and left sessions are forgotten after this
 NUM_SAMPLES = (4, 8, 12, 16)
 WALK_STEPS = 20
@@ -48,7 +48,7 @@ SELECT_LABELS = {
     "": "as they come",
     "diverse": "most different",
     "realistic": "most realistic",
-    "both": "both",
+    "both": "different and realistic",
 }
 # Some of the test portraits, chosen to differ, and the rows and columns of a face.
 EXAMPLES = (3, 7, 12, 18, 21, 30)
@@ -186,13 +186,13 @@ def draw(
     seed: int,
     select: str | None = None,
     reference: np.ndarray | None = None,
-) -> tuple[Drawing, np.ndarray]:
+) -> tuple[Drawing, list[np.ndarray]]:
     """Completes a picture in many ways, and once more after a reference picture if there is one.
 
     Args: as for `Inpainter.complete`.
 
     Returns:
-        The drawing and its completions, uint8 [K, H, W, 3]; the reference's is the last.
+        The drawing and its K completions, uint8 [H, W, 3]; the reference's is the last.
 
     Raises: gr.Error for a number that the page does not offer, or what the model refuses.
     """
@@ -207,7 +207,7 @@ def draw(
     except ValueError as error:
         raise refusal(str(error)) from error
     codes = np.concatenate([completions.codes for completions in made])
-    pictures = np.concatenate([completions.images for completions in made])
+    pictures = [picture for completions in made for picture in completions.images]
     names = [str(k + 1) for k in range(num_samples)] + [REFERENCE] * (reference is not None)
     return Drawing(image, mask, codes, tuple(names)), pictures
 
@@ -267,13 +267,17 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
     def take_upload(path: str) -> dict:
         return show(open_picture(path))
 
+    def use_next(image: np.ndarray | None) -> dict:
+        _check_kept(image)
+        return show(image)
+
     def choose_example(event: gr.SelectData) -> dict:
         return show(*examples[event.index])
 
     def add_reference(path: str) -> dict:
         image = open_picture(path)
         return {
-            reference: image,
+            reference: images.resize_and_crop(image, inpainter.image_size),
             reference_view: gr.Image(view(image), visible=True),
             remove: gr.Button(visible=True),
         }
@@ -294,8 +298,7 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
         guide: np.ndarray | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here
     ) -> dict:
-        if image is None:
-            raise refusal("Choose a picture first.")
+        _check_kept(image)
         mask = brushed_hole(brushed, *image.shape[:2])
         progress(0.1, desc=f"Drawing {num_samples} completions")
         drawn, completions = draw(
@@ -307,6 +310,7 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
             select=select or None,
             reference=guide,
         )
+        progress(0.8, desc="Bringing them here")
         tiles = [(view(c), name) for c, name in zip(completions, drawn.names, strict=True)]
         return {
             drawing: drawn,
@@ -316,6 +320,7 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
         }
 
     def keep(drawn: Drawing, event: gr.SelectData) -> dict:
+        _check_kept(drawn)
         start = event.index
         ways = [(name, k) for k, name in enumerate(drawn.names) if k != start]
         # The reference, which is the last, is there to be walked to.
@@ -329,6 +334,7 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
         }
 
     def step(drawn: Drawing, start: int, end: int, percent: float) -> dict:
+        _check_kept(drawn)
         image = walk(inpainter, drawn, start=start, end=end, percent=percent)
         # A new name each time: two readers never share a file.
         path = Path(download.GRADIO_CACHE) / secrets.token_hex(16) / "completion.png"
@@ -458,19 +464,19 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
             _told(complete), given, completed, show_progress_on=gallery, **model
         )
         gallery.select(
-            keep, drawing, [chosen, keeping, target, distance, *stepped],
+            _told(keep), drawing, [chosen, keeping, target, distance, *stepped],
             show_progress="hidden", **model,
         )  # fmt: skip
         gr.on(
             [distance.input, target.input],
-            step,
+            _told(step),
             [drawing, chosen, target, distance],
             stepped,
             show_progress="hidden",
             trigger_mode="always_last",
             **model,
         )
-        reuse.click(show, kept, shown, **plain)
+        reuse.click(_told(use_next), kept, shown, **plain)
     return page
 
 
@@ -490,6 +496,12 @@ def _told(function: Callable[..., dict], otherwise: dict | None = None) -> Calla
             return otherwise or gr.skip()
 
     return event
+
+
+def _check_kept(state: object) -> None:
+    """What a session had is forgotten after a while, and when others need the memory."""
+    if state is None:
+        raise refusal("Your picture is no longer kept here. Choose one again.")
 
 
 def _file(name: str) -> str:

@@ -1,90 +1,36 @@
 """`python demo.py` as its readers meet it, in headless Chromium. Run by `make test-browser`."""
 
 import io
-import os
 import re
-import shutil
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.browser.server import Server, launch_chromium
 from uctgan_jax import web
 from uctgan_jax.images import read_image, write_image
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parents[2]
 expect.set_options(timeout=60_000)  # what takes long here is a busy machine
-# Put on the server's path: writes down whom it connects to.
-SITECUSTOMIZE = """
-import sys
-def note(event, arguments):
-    if event in ("socket.connect", "socket.getaddrinfo"):
-        with open({log!r}, "a") as file:
-            print(event, arguments[1] if event == "socket.connect" else arguments[0], file=file)
-sys.addaudithook(note)
-"""
-
-
-class Server:
-    """`python demo.py` in a process of its own."""
-
-    def __init__(self, checkpoint: Path, folder: Path):
-        self.connections = folder / "connections.txt"
-        self.connections.touch()
-        (folder / "sitecustomize.py").write_text(SITECUSTOMIZE.format(log=str(self.connections)))
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        environment = dict(
-            os.environ,
-            PYTHONPATH=str(folder),
-            GRADIO_TEMP_DIR=str(folder / "gradio"),
-            XLA_FLAGS="",
-        )
-        self.log = folder / "log.txt"
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "demo.py", f"--checkpoint={checkpoint}", f"--port={self.port}"],
-                cwd=ROOT,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        first_line = self.process.stdout.readline()  # nothing if it ends before it is ready
-        self.url = first_line.removeprefix("The page is ready: ").strip()
-        assert self.url == f"http://127.0.0.1:{self.port}/", first_line + self.log.read_text()
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=20)
-        self.process.stdout.close()
 
 
 @pytest.fixture(scope="module")
 def server(inpainter, tmp_path_factory):
     folder = tmp_path_factory.mktemp("server")
     inpainter.save(folder / "model")
-    server = Server(folder / "model", folder)
-    yield server
-    server.stop()
+    with Server(folder / "model", folder) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
 def chromium():
-    path = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert path, "Chromium is missing: apt-get install chromium"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    with launch_chromium() as browser:
         yield browser
-        browser.close()
 
 
 def open_page(chromium: Browser, server: Server, **options) -> Page:
