@@ -298,8 +298,8 @@ def test_realism_is_the_discriminators_mean_logit(inpainter, networks, batch):
             "params": inpainter.params["discriminator"],
             "spectral_norm": inpainter.params["spectral_norm"],
         },
-        batch["image"][:3] / np.float32(127.5) - 1,
-        batch["mask"][:3].astype(np.float32),
+        networks.to_patches(batch["image"][:3] / np.float32(127.5) - 1),
+        networks.to_patches(batch["mask"][:3].astype(np.float32)),
     )
     np.testing.assert_allclose(scores, np.mean(logits, axis=(1, 2)), rtol=1e-4, atol=1e-6)
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from uctgan_jax import losses
+from uctgan_jax.nets.blocks import each_color, space_to_depth
 
 # Two pictures of 1 x 2 pixels and 3 channels; the left pixel of the first is the hole.
 A = jnp.array([[[[0.0] * 3, [1.0] * 3]], [[[0.5] * 3, [-1.0] * 3]]])
@@ -33,6 +34,16 @@ def test_hole_l1_without_any_hole_has_a_finite_gradient():
 def test_known_l1_is_a_mean_over_each_pictures_known_pixels():
     value = losses.known_l1(completion=A, target=B, mask=MASK)
     np.testing.assert_allclose(value, (1.0 + (0.5 + 2.0) / 2) / 2, rtol=1e-6)
+
+
+def test_masked_losses_are_the_same_on_patches():
+    keys = jax.random.split(jax.random.key(0), 3)
+    a, b = (jax.random.uniform(key, (2, 4, 4, 3)) for key in keys[:2])
+    mask = jax.random.bernoulli(keys[2], shape=(2, 4, 4, 1)).astype(jnp.float32)
+    of_pictures = losses.hole_l1(reconstruction=a, target=b, mask=mask)
+    a, b, mask = (space_to_depth(x, 2) for x in (a, b, mask))
+    of_patches = losses.hole_l1(reconstruction=a, target=b, mask=each_color(mask))
+    np.testing.assert_allclose(of_patches, of_pictures, rtol=1e-6)
 
 
 def test_manifold_l1():

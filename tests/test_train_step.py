@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import LOSS_WEIGHTS, TINY_MODEL, assert_trees_equal
 from uctgan_jax.nets import build_networks
+from uctgan_jax.nets.blocks import space_to_depth
 from uctgan_jax.train_state import Optimizers, create_train_state
 from uctgan_jax.train_step import LossWeights, composite, jitter_colors, make_train_step, normalize
 
@@ -191,3 +192,5 @@ def test_jitter_colors_moves_each_picture_its_own_way_within_bounds():
     assert np.abs(jittered - images).max() <= 0.8 + 1e-6
     assert not np.allclose(jittered[0], jittered[1])
     assert not np.allclose(jittered[..., 0], jittered[..., 1])
+    patches = jitter_colors(keys, space_to_depth(images, 2), 0.4)
+    np.testing.assert_array_equal(patches, space_to_depth(jittered, 2))

@@ -36,7 +36,8 @@ class HeldOut:
             """Completions with codes from the prior and, last, with the picture's own."""
             keys = jax.random.split(jax.random.key(0), images.shape[0])
             prior = sample_prior(keys, _NUM_SAMPLES, networks.code_dim)
-            own, _ = networks.projection.apply({"params": params["projection"]}, normalize(images))
+            image = normalize(networks.to_patches(images))
+            own, _ = networks.projection.apply({"params": params["projection"]}, image)
             codes = jnp.concatenate([prior, own[:, None]], axis=1)
             return complete_codes(networks, params, images, masks, codes)
 

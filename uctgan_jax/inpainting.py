@@ -52,12 +52,14 @@ def generate_pictures(
     Returns:
         uint8 [B, K, S, S, 3], with known pixels as G repeats them.
     """
-    mask = masks.astype(jnp.float32)
-    condition = networks.encoder.apply({"params": params["encoder"]}, normalize(images), mask)
+    mask = networks.to_patches(masks).astype(jnp.float32)
+    image = normalize(networks.to_patches(images))
+    condition = networks.encoder.apply({"params": params["encoder"]}, image, mask)
 
     # Mapping over the codes alone computes what depends on the condition alone only once.
     def generate(code: Array) -> Array:
-        return networks.generator.apply({"params": params["generator"]}, code, condition, mask)
+        patches = networks.generator.apply({"params": params["generator"]}, code, condition, mask)
+        return networks.to_pictures(patches)
 
     outputs = jax.vmap(generate, in_axes=1, out_axes=1)(codes)
     return jnp.round((outputs + 1.0) * 127.5).astype(jnp.uint8)
@@ -482,16 +484,15 @@ class Inpainter:
         return generate_pictures(self.networks, params, images, masks, codes)
 
     def _project(self, params: PyTree, images: Array) -> Array:
-        mean, _ = self.networks.projection.apply(
-            {"params": params["projection"]}, normalize(images)
-        )
+        image = normalize(self.networks.to_patches(images))
+        mean, _ = self.networks.projection.apply({"params": params["projection"]}, image)
         return mean
 
     def _mean_logits(self, params: PyTree, images: Array, masks: Array) -> Array:
         variables = {"params": params["discriminator"], "spectral_norm": params["spectral_norm"]}
-        logits = self.networks.discriminator.apply(
-            variables, normalize(images), masks.astype(jnp.float32)
-        )
+        image = normalize(self.networks.to_patches(images))
+        mask = self.networks.to_patches(masks).astype(jnp.float32)
+        logits = self.networks.discriminator.apply(variables, image, mask)
         return logits.mean(axis=(1, 2))
 
 

@@ -1,8 +1,9 @@
 """The losses of UCTGAN as pure functions of arrays.
 
 Each is a mean over the batch of one number a picture, so that the mean over devices of equal
-shares equals the loss of the whole batch. Pictures are [B, H, W, 3] in [-1, 1]; masks are
-[B, H, W, 1] with 1 = hole. The paper names the four terms; norms and weights are our choice.
+shares equals the loss of the whole batch. Pictures are [B, H, W, C] in [-1, 1], folded into
+patches or not; masks are [B, H, W, 1] or of the pictures' shape, with 1 = hole. The paper names
+the four terms; norms and weights are our choice.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def hinge_generator(*, fake_logits: Array) -> Array:
 
 def _masked_l1(a: Array, b: Array, weight: Array) -> Array:
     """Mean |a - b| over each picture's pixels with weight 1, then over the batch."""
+    weight = jnp.broadcast_to(weight, a.shape)
     total = jnp.sum(jnp.abs(a - b) * weight, axis=(1, 2, 3))
-    count = a.shape[-1] * jnp.sum(weight, axis=(1, 2, 3))
+    count = jnp.sum(weight, axis=(1, 2, 3))
     return jnp.mean(total / jnp.maximum(count, 1.0))

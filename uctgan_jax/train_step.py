@@ -12,6 +12,7 @@ import optax
 
 from uctgan_jax import losses
 from uctgan_jax.nets import Networks, sample_code
+from uctgan_jax.nets.blocks import each_color
 from uctgan_jax.train_state import Optimizers, TrainState
 
 Array = jax.Array
@@ -49,10 +50,11 @@ def jitter_colors(key: Array, images: Array, strength: float) -> Array:
 
     Args:
       key: one key a picture, [B].
-      images: [B, H, W, 3] in [-1, 1].
+      images: patches, [B, h, w, pixels * 3] in [-1, 1].
       strength: gains lie in 1 +- strength, offsets in +- strength.
     """
     draw = jax.vmap(lambda k: jax.random.uniform(k, (2, 1, 1, 3), minval=-1.0, maxval=1.0))(key)
+    draw = jnp.tile(draw, images.shape[-1] // 3)
     gain, offset = 1.0 + strength * draw[:, 0], strength * draw[:, 1]
     return jnp.clip(images * gain + offset, -1.0, 1.0)
 
@@ -107,6 +109,7 @@ def make_train_step(
         target = normalize(batch["image"])
         instance = normalize(batch["instance"])
         mask = batch["mask"].astype(jnp.float32)
+        hole = each_color(mask)
         size = target.shape[0]
 
         # z_i ~ E1(I_i) and z_g ~ E1(I_g), in one pass.
@@ -132,7 +135,7 @@ def make_train_step(
         )
         completion, reconstruction = outputs[:size], outputs[size:]
         masks = jnp.concatenate([mask, mask])
-        fakes = composite(outputs, jnp.concatenate([target, target]), masks)
+        fakes = composite(outputs, jnp.concatenate([target, target]), jnp.concatenate([hole, hole]))
 
         terms = {}
         if weights.reconstruction:
@@ -141,10 +144,10 @@ def make_train_step(
             )
         if weights.reconstruction_hole:
             terms["reconstruction_hole"] = losses.hole_l1(
-                reconstruction=reconstruction, target=target, mask=mask
+                reconstruction=reconstruction, target=target, mask=hole
             )
         if weights.known:
-            terms["known"] = losses.known_l1(completion=completion, target=target, mask=mask)
+            terms["known"] = losses.known_l1(completion=completion, target=target, mask=hole)
         if weights.manifold:
             seen, _ = project(jax.lax.stop_gradient(params), fakes[:size])
             terms["manifold"] = losses.manifold_l1(code=seen, target_code=code[:size])
@@ -175,6 +178,10 @@ def make_train_step(
         return loss, updates["spectral_norm"]
 
     def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, dict[str, Array]]:
+        # From here on pictures and masks are patches, see `nets.blocks`.
+        batch = {
+            name: x if name == "index" else networks.to_patches(x) for name, x in batch.items()
+        }
         (total, (terms, fakes)), generator_grads = jax.value_and_grad(generator_loss, has_aux=True)(
             state.generator_params, state, batch
         )

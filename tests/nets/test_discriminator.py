@@ -33,8 +33,8 @@ def test_spectral_norm_bounds_the_weights():
 
 
 def test_every_kernel_of_the_discriminator_is_normalised():
-    discriminator = Discriminator(widths=(8, 16), patch_size=4)
-    image, mask = jnp.zeros((1, 32, 32, 3)), jnp.zeros((1, 32, 32, 1))
+    discriminator = Discriminator(widths=(8, 16))
+    image, mask = jnp.zeros((1, 8, 8, 48)), jnp.zeros((1, 8, 8, 16))
     variables = jax.jit(discriminator.init)(jax.random.key(0), image, mask)
     update = jax.jit(
         functools.partial(discriminator.apply, update_stats=True, mutable=["spectral_norm"])

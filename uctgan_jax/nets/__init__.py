@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from uctgan_jax.nets import blocks
 from uctgan_jax.nets.attention import CrossSemanticAttention
 from uctgan_jax.nets.discriminator import Discriminator
 from uctgan_jax.nets.encoder import ConditionalEncoder
@@ -26,24 +27,39 @@ __all__ = [
     "sample_code",
 ]
 
+Array = jax.Array
+
 MIN_IMAGE_SIZE = 32
 MAX_IMAGE_SIZE = 512
 
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """The four networks and the sizes of what they exchange."""
+    """The four networks and the sizes of what they exchange.
+
+    Pictures and masks go in and out as patches: `to_patches` and `to_pictures` are the way there
+    and back.
+    """
 
     projection: ManifoldProjection
     encoder: ConditionalEncoder
     generator: Generator
     discriminator: Discriminator
     image_size: int
+    patch_size: int
 
     @property
     def code_dim(self) -> int:
         """Size Z of the code."""
         return self.projection.code_dim
+
+    def to_patches(self, pictures: Array) -> Array:
+        """Pictures or masks, [B, H, W, C], as the networks take them: [B, H/p, W/p, p*p*C]."""
+        return blocks.space_to_depth(pictures, self.patch_size)
+
+    def to_pictures(self, patches: Array) -> Array:
+        """The pictures whose patches these are: [B, h, w, p*p*C] -> [B, h*p, w*p, C]."""
+        return blocks.depth_to_space(patches, self.patch_size)
 
     def init_generator(self, key: jax.Array) -> dict[str, Any]:
         """Fresh float32 parameters of E1, E2 and G: `{"projection", "encoder", "generator"}`."""
@@ -63,9 +79,12 @@ class Networks:
         variables = self.discriminator.init(key, *self._example())
         return variables["params"], variables["spectral_norm"]
 
-    def _example(self) -> tuple[jax.Array, jax.Array]:
+    def _example(self) -> tuple[Array, Array]:
         shape = (1, self.image_size, self.image_size)
-        return jnp.zeros((*shape, 3)), jnp.zeros((*shape, 1))
+        return (
+            self.to_patches(jnp.zeros((*shape, 3))),
+            self.to_patches(jnp.zeros((*shape, 1))),
+        )
 
 
 def build_networks(
@@ -148,12 +167,9 @@ def build_networks(
         projection=ManifoldProjection(
             code_dim=code_dim,
             widths=widths["projection_widths"],
-            patch_size=patch_size,
             **options,
         ),
-        encoder=ConditionalEncoder(
-            widths=widths["encoder_widths"], patch_size=patch_size, **options
-        ),
+        encoder=ConditionalEncoder(widths=widths["encoder_widths"], **options),
         generator=Generator(
             widths=widths["generator_widths"],
             patch_size=patch_size,
@@ -162,8 +178,7 @@ def build_networks(
             attention_heads=attention_heads,
             **options,
         ),
-        discriminator=Discriminator(
-            widths=widths["discriminator_widths"], patch_size=patch_size, **options
-        ),
+        discriminator=Discriminator(widths=widths["discriminator_widths"], **options),
         image_size=image_size,
+        patch_size=patch_size,
     )

@@ -16,13 +16,13 @@ def known_positions(mask: Array, height: int, width: int) -> Array:
     """Which positions of an [height, width] map see known pixels only.
 
     Args:
-      mask: [B, H, W, 1], 1 = hole; H and W are multiples of height and width.
+      mask: [B, H, W, pixels], 1 = hole; H and W are multiples of height and width.
 
     Returns:
       bool [B, height, width]: True where the whole patch under the position is known.
     """
     patches = einops.reduce(
-        mask[..., 0],
+        mask.max(axis=-1),
         "b (h p) (w q) -> b h w",
         "max",
         h=height,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -28,11 +28,16 @@ class SpectralConv(nn.Module):
     use_bias: bool = True
     update_stats: bool = False
     dtype: Any = jnp.float32
+    conv_general_dilated: Callable[..., Array] = jax.lax.conv_general_dilated
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         conv = blocks.conv(
-            self.features, self.kernel_size, dtype=self.dtype, use_bias=self.use_bias
+            self.features,
+            self.kernel_size,
+            dtype=self.dtype,
+            use_bias=self.use_bias,
+            conv_general_dilated=self.conv_general_dilated,
         )
         return nn.SpectralNorm(conv, collection_name="spectral_norm")(
             x, update_stats=self.update_stats
@@ -75,13 +80,11 @@ class Discriminator(nn.Module):
 
     Attributes:
       widths: channels of each level, from the finest on; each level halves the map.
-      patch_size: pixels folded into channels before the first level.
       remat: compute the blocks again in the backward pass instead of keeping them.
       dtype: compute type; parameters and logits are float32.
     """
 
     widths: Sequence[int]
-    patch_size: int
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -90,19 +93,21 @@ class Discriminator(nn.Module):
         """Judges pictures.
 
         Args:
-          image: [B, H, W, 3] float32 in [-1, 1], a composite or a real picture.
-          mask: [B, H, W, 1] float32, 1 = hole.
+          image: patches, [B, h, w, p*p*3] float32 in [-1, 1], a composite or a real picture.
+          mask: patches, [B, h, w, p*p] float32, 1 = hole.
           update_stats: advances the power iteration in the `spectral_norm` collection, which
             must then be mutable.
 
         Returns:
-          Logits [B, h, w] float32, positive for real.
+          Logits [B, h', w'] float32, positive for real.
         """
-        x = jnp.concatenate([image, mask], axis=-1).astype(self.dtype)
-        x = blocks.space_to_depth(x, self.patch_size)
         options = dict(update_stats=update_stats, dtype=self.dtype)
         block = blocks.rematerialized(DiscriminatorBlock, self.remat)
-        x = SpectralConv(self.widths[0], **options)(x)
+        x = SpectralConv(
+            self.widths[0],
+            conv_general_dilated=blocks.convolve_picture_and_mask,
+            **options,
+        )(jnp.concatenate([image, mask], axis=-1).astype(self.dtype))
         for level, width in enumerate(self.widths):
             if level:
                 x = 2 * blocks.downsample(x)  # Twice the mean keeps the variance of noise.

@@ -19,13 +19,11 @@ class ConditionalEncoder(nn.Module):
 
     Attributes:
       widths: channels of each level, from the finest on; each level halves the map.
-      patch_size: pixels folded into channels before the first level.
       remat: compute the blocks again in the backward pass instead of keeping them.
       dtype: compute type; parameters stay float32.
     """
 
     widths: Sequence[int]
-    patch_size: int
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -34,16 +32,19 @@ class ConditionalEncoder(nn.Module):
         """Encodes masked pictures. What `image` holds inside the hole is never seen.
 
         Args:
-          image: [B, H, W, 3] float32 in [-1, 1].
-          mask: [B, H, W, 1] float32, 1 = hole.
+          image: patches, [B, h, w, p*p*3] float32 in [-1, 1].
+          mask: patches, [B, h, w, p*p] float32, 1 = hole.
 
         Returns:
           One map a level, from the finest to the coarsest:
-          [B, H/p/2**level, W/p/2**level, widths[level]] in the compute type.
+          [B, h/2**level, w/2**level, widths[level]] in the compute type.
         """
-        x = jnp.concatenate([jnp.where(mask > 0.5, 0.0, image), mask], axis=-1)
-        x = blocks.space_to_depth(x.astype(self.dtype), self.patch_size)
-        x = blocks.conv(self.widths[0], dtype=self.dtype)(x)
+        image = jnp.where(blocks.each_color(mask) > 0.5, 0.0, image)
+        x = blocks.conv(
+            self.widths[0],
+            dtype=self.dtype,
+            conv_general_dilated=blocks.convolve_picture_and_mask,
+        )(jnp.concatenate([image, mask], axis=-1).astype(self.dtype))
         block = blocks.rematerialized(blocks.ResidualBlock, self.remat)
         features = []
         for level, width in enumerate(self.widths):

@@ -45,10 +45,11 @@ class Generator(nn.Module):
         Args:
           code: z, [B, Z] float32.
           condition: the maps of `ConditionalEncoder`, from the finest to the coarsest.
-          mask: [B, H, W, 1] float32, 1 = hole: tells attention which positions are known.
+          mask: patches, [B, h, w, p*p] float32, 1 = hole: tells attention which positions are
+            known.
 
         Returns:
-          [B, H, W, 3] float32 in [-1, 1]: the whole picture, known pixels redrawn.
+          Patches, [B, h, w, p*p*3] float32 in [-1, 1]: the whole picture, known pixels redrawn.
 
         Raises:
           ValueError: if `condition` has not one map for each of `widths`.
@@ -87,7 +88,7 @@ class Generator(nn.Module):
                 )
         x = nn.silu(blocks.Modulation(dtype=self.dtype)(blocks.group_norm(self.dtype)(x), style))
         x = blocks.conv(3 * self.patch_size**2, dtype=self.dtype, kernel_init=_equal_pixels_init)(x)
-        return jnp.tanh(blocks.depth_to_space(x, self.patch_size).astype(jnp.float32))
+        return jnp.tanh(x.astype(jnp.float32))
 
 
 def _equal_pixels_init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:

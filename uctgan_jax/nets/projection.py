@@ -22,14 +22,12 @@ class ManifoldProjection(nn.Module):
     Attributes:
       code_dim: size Z of the code.
       widths: channels of each level, from the finest on; each level halves the map.
-      patch_size: pixels folded into channels before the first level.
       remat: compute the blocks again in the backward pass instead of keeping them.
       dtype: compute type; parameters and outputs are float32.
     """
 
     code_dim: int
     widths: Sequence[int]
-    patch_size: int
     remat: bool = False
     dtype: Any = jnp.float32
 
@@ -38,13 +36,12 @@ class ManifoldProjection(nn.Module):
         """Projects pictures.
 
         Args:
-          image: [B, H, W, 3] float32 in [-1, 1].
+          image: patches, [B, h, w, p*p*3] float32 in [-1, 1].
 
         Returns:
           The mean and the log-variance of the code, each [B, Z] float32.
         """
-        x = blocks.space_to_depth(image.astype(self.dtype), self.patch_size)
-        x = blocks.conv(self.widths[0], dtype=self.dtype)(x)
+        x = blocks.conv(self.widths[0], dtype=self.dtype)(image.astype(self.dtype))
         block = blocks.rematerialized(blocks.ResidualBlock, self.remat)
         for level, width in enumerate(self.widths):
             if level:
