@@ -4,12 +4,19 @@
 
 Three sources: 64 px PNG in ArrayRecord (avatars), 256 px JPEG and 1024 px JPEG in folders (read at
 256 px; synthetic scenes of smooth shapes and grain, JPEG quality 90). An example holds two pictures
-(picture and instance) and a free-form mask. Rates are pictures a second of processor time, summed
-over threads: what one core delivers, whatever else the machine does. `bare` decodes the same bytes
-from memory and resizes them with the same functions, in one thread; the two take turns.
+(picture and instance) and a free-form mask. Rates are a second of processor time, summed over
+threads: what one core delivers, whatever else the machine does. For each source, medians of:
+
+- bare: pictures decoded from memory and resized, with the same functions, in one thread.
+- decoded: pictures that the pipeline reads from disk and decodes. share_of_bare is this over bare:
+  what is left goes into reading, masks, instances, flips and batches.
+- delivered: pictures in the batches. Two an example, though each is decoded once.
+
+Bare decoding and the pipeline take turns, so that both see the same other load.
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -28,7 +35,7 @@ from uctgan_jax.data.pipeline import train_batches
 from uctgan_jax.data.sources import FolderSource, Source, open_source
 from uctgan_jax.images import read_image, resize_and_crop
 
-BATCH = 16
+BATCH = 64
 ROUNDS = 5
 
 
@@ -48,26 +55,41 @@ def write_jpegs(folder: Path, *, side: int, count: int) -> None:
         cv2.imwrite(str(folder / f"{i}.jpg"), image.clip(0, 255).astype(np.uint8), quality)
 
 
-def rate(step, pictures: int, seconds: float) -> float:
-    """Pictures a second of processor time, of calls of `step` for about `seconds`."""
-    done, start, end = 0, time.process_time(), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        step()
-        done += pictures
-    return done / (time.process_time() - start)
+class Counted:
+    """A source that counts the pictures that are read."""
+
+    def __init__(self, source: Source):
+        self._source = source
+        self._counter = itertools.count()  # several threads read
+        self.name, self.keys = source.name, source.keys
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        next(self._counter)
+        return self._source[i]
+
+    def reads(self) -> int:
+        """How many since the last call."""
+        done, self._counter = next(self._counter), itertools.count()
+        return done
 
 
-def settle() -> None:
-    """Wait until threads have filled their buffers: their work should not count for another."""
+def settle() -> float:
+    """Wait until threads have filled their buffers; the processor time used so far."""
     used = -1.0
-    while time.process_time() - used > 0.01:
+    while time.process_time() - used > 0.003:
         used = time.process_time()
-        time.sleep(0.2)
+        time.sleep(0.5)
+    return time.process_time()
 
 
 def measure(
     source: Source, encoded: list[bytes], *, image_size: int, num_threads: int, seconds: float
 ) -> dict:
+    """The rates of one source: `encoded` holds some of its pictures."""
+    source = Counted(source)
     batches = train_batches(
         source,
         image_size=image_size,
@@ -77,26 +99,31 @@ def measure(
         seed=0,
         num_threads=num_threads,
     )
-    turn = iter(range(10**9))
-
-    def bare():
-        for _ in range(BATCH):
-            resize_and_crop(read_image(encoded[next(turn) % len(encoded)]), image_size)
-
-    bare_rates, rates = [], []
+    next(batches)
+    rates = []
     for _ in range(ROUNDS):
-        settle()
-        bare_rates.append(rate(bare, BATCH, seconds / ROUNDS))
-        for _ in range(4 * num_threads + 4):  # start with empty buffers, as they will be at the end
+        start, end, bare = settle(), time.perf_counter() + seconds / ROUNDS, 0
+        while time.perf_counter() < end:
+            resize_and_crop(read_image(encoded[bare % len(encoded)]), image_size)
+            bare += 1
+        bare /= time.process_time() - start
+        # As many batches are made as are taken: buffers are full before and after.
+        source.reads()
+        start, end, taken = settle(), time.perf_counter() + seconds / ROUNDS, 0
+        while time.perf_counter() < end:
             next(batches)
-        rates.append(rate(lambda: next(batches), 2 * BATCH, seconds / ROUNDS))
-    bare_rate, pipeline_rate = float(np.median(bare_rates)), float(np.median(rates))
+            taken += 1
+        used = settle() - start
+        decoded = source.reads() / used
+        rates.append((bare, decoded, 2 * taken * BATCH / used, decoded / bare))
+    bare, decoded, delivered, share = np.median(rates, axis=0)
     return {
         "image_size": image_size,
         "mean_bytes": int(np.mean([len(data) for data in encoded])),
-        "pictures_per_core_second": round(pipeline_rate, 1),
-        "bare_decode_resize_per_core_second": round(bare_rate, 1),
-        "share_of_bare": round(pipeline_rate / bare_rate, 3),
+        "bare_per_core_second": round(bare, 1),
+        "decoded_per_core_second": round(decoded, 1),
+        "share_of_bare": round(share, 3),
+        "delivered_per_core_second": round(delivered, 1),
     }
 
 
@@ -118,7 +145,7 @@ def main() -> None:
         ]
         results["png_64_array_record"] = measure(source, encoded, image_size=64, **options)
         bar.update()
-        for side, count in ((256, 200), (1024, 40)):
+        for side, count in ((256, 200), (1024, 100)):
             bar.set_description(f"{side} px JPEG")
             folder = Path(temporary) / str(side) / "train"
             write_jpegs(folder, side=side, count=count)

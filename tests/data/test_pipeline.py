@@ -98,6 +98,27 @@ def test_a_picture_is_read_once_for_a_batch():
     assert len(reads) == 3 * 64
 
 
+@pytest.mark.parametrize("num_threads", [0, 2])
+def test_what_is_kept_of_a_batch_is_not_overwritten(num_threads):
+    batches = train_batches(Numbers(), **TRAIN, num_threads=num_threads)
+    kept, copies = [], []
+    for batch in take(batches, 60):  # views of some arrays, of others nothing
+        kept += [batch["image"][1:], batch["mask"][0, 2]]
+        copies += [batch["image"][1:].copy(), batch["mask"][0, 2].copy()]
+        del batch
+    take(batches, 60)
+    for view, copy in zip(kept, copies, strict=True):
+        np.testing.assert_array_equal(view, copy)
+
+
+def test_memory_is_used_again():
+    batches = train_batches(Numbers(), **TRAIN, num_threads=0)
+    addresses = set()
+    for _ in range(200):
+        addresses.add(next(batches)["image"].ctypes.data)
+    assert len(addresses) <= 12
+
+
 def test_flips(straight):
     flipped = [
         [image[0, -1, 0] == 200 for batch in straight for image in batch[key]]

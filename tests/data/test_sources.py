@@ -192,6 +192,15 @@ def test_tfds_sets(tmp_path, name):
         assert seen == [list(range(40))] * 3
 
 
+def test_a_damaged_record_is_named(tmp_path):
+    build_tfds("places365_small", tmp_path, *TFDS_SETS["places365_small"], count=2)
+    source = open_source("tfds:places365_small", split="test", image_size=64, data_dir=tmp_path)
+    for record in (b"no protocol buffer", b""):
+        source._records = [record] * 2
+        with pytest.raises(CorruptDataError, match="record 0"):
+            source[0]
+
+
 def test_tfds_errors(tmp_path):
     features = TFDS_SETS["places365_small"][0]
     build_tfds("many/a", tmp_path, features, ("train",), "png", 1)

@@ -66,53 +66,55 @@ def draw_mask(rng: np.random.Generator, options: MaskOptions, *, image_size: int
     return draw_masks(rng.random((1, NUMBERS)), options, image_size=image_size)[0]
 
 
-def draw_masks(numbers: np.ndarray, options: MaskOptions, *, image_size: int) -> np.ndarray:
+def draw_masks(
+    numbers: np.ndarray, options: MaskOptions, *, image_size: int, out: np.ndarray | None = None
+) -> np.ndarray:
     """Draw masks: uint8 {0, 1} [B, image_size, image_size, 1], 1 = hole.
 
     Args:
       numbers: uniform in [0, 1), float64 [B, NUMBERS]. Row b alone determines mask b.
+      out: the array to draw in and return; default a new one.
 
     Raises: ValueError as `check_mask_options`.
     """
     check_mask_options(options, image_size=image_size)
+    masks = np.empty((len(numbers), image_size, image_size, 1), np.uint8) if out is None else out
+    masks[:] = 0
     top, left, bottom, right = _pixels(options.region, image_size)
-    holes = _holes(numbers, options, image_size, bottom - top, right - left)
-    if holes.shape[1:] == (image_size, image_size):
-        return holes[..., None]
-    masks = np.zeros((len(numbers), image_size, image_size, 1), np.uint8)
-    masks[:, top:bottom, left:right, 0] = holes
+    _draw_holes(masks[:, top:bottom, left:right, 0], numbers, options, image_size)
     return masks
 
 
-def _holes(
-    numbers: np.ndarray, options: MaskOptions, image_size: int, height: int, width: int
-) -> np.ndarray:
-    """The holes within the region: uint8 {0, 1} [B, height, width]."""
+def _draw_holes(
+    holes: np.ndarray, numbers: np.ndarray, options: MaskOptions, image_size: int
+) -> None:
+    """Draw the holes in what is the region of empty masks: [B, height, width]."""
     kind = options.kind
-    if kind == "window":
-        return np.ones((len(numbers), height, width), np.uint8)
-    if kind == "every_other_line":
-        return np.broadcast_to(
-            (np.arange(height) % 2).astype(np.uint8)[:, None], (len(numbers), height, width)
-        ).copy()
-    if kind == "half":
-        return _halves(numbers[:, 0], height, width)
+    height, width = holes.shape[1:]
     lowest, highest = (share * image_size**2 for share in options.hole_share)
     areas = lowest + (highest - lowest) * numbers[:, 0]
     counts = np.clip(np.rint(areas), 1, height * width).astype(np.int64)
     numbers = numbers[:, 1:]
     if kind == "free_form":
-        return _strokes(numbers, counts, height, width)
-    if kind == "blobs":
-        return _blobs(numbers, counts, height, width)
-    if kind == "border":
-        return _borders(counts, height, width)
-    if kind == "boxes":
-        return _several_boxes(numbers, counts, lowest, height, width)
-    if kind == "center":
+        _draw_strokes(holes, numbers, counts)
+    elif kind == "blobs":
+        _draw_blobs(holes, numbers, counts)
+    elif kind == "boxes":
+        _draw_boxes(holes, numbers, counts, lowest)
+    elif kind == "box":
+        holes[:] = _rectangles(*_place_boxes(numbers, areas, height, width), height, width)
+    elif kind == "center":
         sides = np.clip(np.rint(np.sqrt(areas)), 1, min(height, width)).astype(np.int64)
-        return _rectangles((height - sides) // 2, (width - sides) // 2, sides, sides, height, width)
-    return _rectangles(*_place_boxes(numbers, areas, height, width), height, width)
+        top, left = (height - sides) // 2, (width - sides) // 2
+        holes[:] = _rectangles(top, left, sides, sides, height, width)
+    elif kind == "border":
+        holes[:] = _borders(counts, height, width)
+    elif kind == "half":
+        holes[:] = _halves(numbers[:, 0], height, width)
+    elif kind == "every_other_line":
+        holes[:, 1::2] = 1
+    else:  # window
+        holes[:] = 1
 
 
 def check_mask_options(options: MaskOptions, *, image_size: int) -> None:
@@ -206,14 +208,12 @@ def _place_boxes(
     return top, left, h, w
 
 
-def _several_boxes(
-    numbers: np.ndarray, counts: np.ndarray, lowest: float, height: int, width: int
-) -> np.ndarray:
+def _draw_boxes(holes: np.ndarray, numbers: np.ndarray, counts: np.ndarray, lowest: float) -> None:
     """Two to five rectangles, more if overlaps leave less than nine tenths of `counts` covered.
 
     In any case, `lowest` pixels or more.
     """
-    holes = np.zeros((len(numbers), height, width), np.uint8)
+    height, width = holes.shape[1:]
     covered = np.zeros(len(numbers), np.int64)
     planned = 2 + (numbers[:, 0] * 4).astype(np.int64)
     enough = np.maximum(0.9 * counts, lowest)
@@ -222,7 +222,7 @@ def _several_boxes(
         missing = counts - covered
         (rows,) = np.nonzero((missing >= 1) & ((i < planned) | (covered < enough)))
         if not len(rows):
-            return holes
+            return
         areas = np.maximum(1, missing[rows] / np.maximum(1, planned[rows] - i))
         boxes = _place_boxes(numbers[rows, 1 + 3 * i : 4 + 3 * i], areas, height, width)
         for row, top, left, h, w in np.stack([rows, *boxes], axis=-1).tolist():
@@ -230,23 +230,23 @@ def _several_boxes(
             covered[row] = cv2.countNonZero(holes[row])
     for hole in holes:
         _fill(hole, math.ceil(lowest))
-    return holes
 
 
 def _fill(hole: np.ndarray, count: int) -> None:
     """Fill up to `count` pixels, from the top: for holes so large that drawing does not end."""
     missing = count - cv2.countNonZero(hole)
     if missing > 0:
-        hole.ravel()[np.flatnonzero(hole == 0)[:missing]] = 1
+        hole.flat[np.flatnonzero(hole == 0)[:missing]] = 1
 
 
-def _blobs(numbers: np.ndarray, counts: np.ndarray, height: int, width: int) -> np.ndarray:
-    """One to three smooth shapes over exactly `count` of height x width pixels.
+def _draw_blobs(holes: np.ndarray, numbers: np.ndarray, counts: np.ndarray) -> None:
+    """One to three smooth shapes over exactly `count` pixels.
 
     Each is a centre and a radius that varies smoothly with the angle; the pixels nearest to a
     centre in units of that radius are the hole.
     """
     # Smooth shapes need no fine grid: 32 pixels are enlarged.
+    height, width = holes.shape[1:]
     scale = max(1.0, max(height, width) / 32)
     y, x = np.mgrid[: math.ceil(height / scale), : math.ceil(width / scale)].astype(np.float32)
     nearest = np.full((len(numbers), *y.shape), np.inf, np.float32)
@@ -266,35 +266,33 @@ def _blobs(numbers: np.ndarray, counts: np.ndarray, height: int, width: int) -> 
             phase = np.exp(2j * np.pi * mine[:, 3 + 2 * j])
             radius = radius * (1 + 0.6 / waves * mine[:, 4 + 2 * j] * (power * phase).real)
         nearest[rows] = np.minimum(nearest[rows], distance / radius)
-    holes = np.zeros((len(numbers), height, width), np.uint8)
     for hole, coarse, count in zip(holes, nearest, counts.tolist(), strict=True):
-        fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC).ravel()
+        fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
         # Sorting all pixels would take most of the time: only those near the coarse outline are.
-        limit = np.partition(coarse, count * coarse.size // fine.size, axis=None)
-        limit = limit[count * coarse.size // fine.size]
-        hole = hole.ravel()
-        np.less(fine, 0.8 * limit, out=hole.view(bool))
-        near = np.flatnonzero((fine < 1.25 * limit) & (hole == 0))
-        missing = count - cv2.countNonZero(hole)
-        if not 0 < missing <= len(near):
-            hole[:] = 0
+        rank = count * coarse.size // fine.size
+        limit = np.partition(coarse, rank, axis=None)[rank]
+        inside = fine < 0.8 * limit
+        near = np.flatnonzero((fine < 1.25 * limit) & ~inside)
+        missing = count - np.count_nonzero(inside)
+        if not 0 < missing <= len(near):  # the coarse outline was not good enough
+            inside[:] = False
             near, missing = np.arange(fine.size), count
-        hole[near[np.argpartition(fine[near], missing - 1)[:missing]]] = 1
-    return holes
+        hole[:] = inside
+        hole.flat[near[np.argpartition(fine.flat[near], missing - 1)[:missing]]] = 1
 
 
-def _strokes(numbers: np.ndarray, counts: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Brush strokes over exactly `count` of height x width pixels.
+def _draw_strokes(holes: np.ndarray, numbers: np.ndarray, counts: np.ndarray) -> None:
+    """Brush strokes over exactly `count` pixels.
 
     Each stroke is a walk of straight segments with round joints. The last segment is cut straight
     where the count is reached.
     """
+    height, width = holes.shape[1:]
     numbers = numbers[:, : _STROKES * (5 + 2 * _SEGMENTS)].reshape(len(numbers), _STROKES, -1)
     # A brush in proportion to the hole, so that small and large holes both take several strokes.
     brush = np.maximum(1.0, np.sqrt(counts) / 3)[:, None]
-    thickness = np.maximum(1, np.rint(brush * (0.5 + 0.7 * numbers[..., 3]))).astype(int).tolist()
-    points = (numbers[..., 4] * (_SEGMENTS - 1)).astype(int) + 3  # two segments or more
-    points = points.tolist()
+    thickness = np.maximum(1, np.rint(brush * (0.5 + 0.7 * numbers[..., 3]))).astype(int)
+    segments = (numbers[..., 4] * (_SEGMENTS - 1)).astype(int) + 2
     turns = 3.1 * (numbers[..., 5 : 5 + _SEGMENTS] - 0.5)
     angles = 2 * np.pi * numbers[..., 2:3] + np.cumsum(turns, axis=-1)
     lengths = min(height, width) * (0.1 + 0.25 * numbers[..., 5 + _SEGMENTS :])
@@ -305,29 +303,47 @@ def _strokes(numbers: np.ndarray, counts: np.ndarray, height: int, width: int) -
     for i in range(_SEGMENTS):
         at = np.clip(at + steps[:, :, i], 0, (width - 1, height - 1))
         walks[:, :, i + 1] = at
-    holes = np.zeros((len(numbers), height, width), np.uint8)
-    for b, count in enumerate(counts.tolist()):
-        hole = holes[b]
-        for walk, end, pixels in zip(walks[b], points[b], thickness[b], strict=True):
-            before = hole.copy()
-            cv2.polylines(hole, [walk[:end]], False, 1, pixels)
-            if cv2.countNonZero(hole) >= count:
+    # The first strokes cannot cover too much, wherever they lie, and need no counting: a stroke's
+    # area is at most that of a straight one.
+    drawn = (lengths * (np.arange(_SEGMENTS) < segments[..., None])).sum(axis=-1)
+    broad = thickness + 1.5  # in whole pixels
+    areas = drawn * broad + math.pi / 4 * broad**2
+    safe = (areas.cumsum(axis=-1) <= counts[:, None]).sum(axis=-1)
+    before = np.empty((height, width), np.uint8)
+    for hole, strokes, ends, pixels, few, count in zip(
+        holes,
+        walks,
+        (segments + 1).tolist(),
+        thickness.tolist(),
+        safe.tolist(),
+        counts.tolist(),
+        strict=True,
+    ):
+        for i in range(_STROKES):
+            if i >= few:
+                before[:] = hole
+            cv2.polylines(hole, strokes[i : i + 1, : ends[i]], False, 1, pixels[i])
+            if i >= few and cv2.countNonZero(hole) >= count:
                 hole[:] = before
-                _draw_last_stroke(hole, walk[:end].tolist(), pixels, count)
+                _draw_last_stroke(hole, before, strokes[i, : ends[i]].tolist(), pixels[i], count)
                 break
         _fill(hole, count)
-    return holes
 
 
-def _draw_last_stroke(hole: np.ndarray, walk: list[list[int]], thickness: int, count: int) -> None:
-    """Draw a stroke segment by segment, as far as is needed to cover `count` pixels."""
+def _draw_last_stroke(
+    hole: np.ndarray, before: np.ndarray, walk: list[list[int]], thickness: int, count: int
+) -> None:
+    """Draw a stroke segment by segment, as far as is needed to cover `count` pixels.
+
+    `before` is a copy of `hole`, and is overwritten.
+    """
     for start, end in itertools.pairwise(walk):
-        before = hole.copy()
         cv2.line(hole, start, end, 1, thickness)
         surplus = cv2.countNonZero(hole) - count
         if surplus >= 0:
             _cut(hole, before, surplus, end[0] - start[0], end[1] - start[1])
-            break
+            return
+        before[:] = hole
 
 
 def _cut(hole: np.ndarray, before: np.ndarray, surplus: int, dx: int, dy: int) -> None:

@@ -18,7 +18,10 @@ Grain's elements are whole batches: its own work on single examples would take l
 small pictures does.
 """
 
+import collections
 import functools
+import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import cv2
@@ -29,6 +32,8 @@ from uctgan_jax.data.mask_folder import MaskFolder, PairedMasks
 from uctgan_jax.data.masks import NUMBERS, MaskOptions, check_mask_options, draw_masks
 from uctgan_jax.data.sources import Source
 from uctgan_jax.images import resize_and_crop
+
+NewArray = Callable[[tuple[int, ...], type], np.ndarray]  # of a shape and dtype, as np.empty
 
 # Of an example's random numbers the first two are for flips, the others for its mask.
 _COLUMNS = (2 + NUMBERS + 3) // 4 * 4  # Philox makes four at a time
@@ -62,6 +67,7 @@ def train_batches(
     _check_not_empty(source)
     draw = _mask_drawer(source, masks, image_size)
     rows = batch_size // process_count
+    new_array = _ArrayPool(6 * num_threads + 12)
 
     def batch(step: int) -> dict[str, np.ndarray]:
         first = step * batch_size + process_index * rows
@@ -73,13 +79,12 @@ def train_batches(
         others %= len(source)
         random = _random_rows(seed, first, rows)
         flips = (random[:, :2] < 0.5) & flip
-        pictures = {}  # each is decoded once
-        for i in np.union1d(numbers, others).tolist():
-            pictures[i] = resize_and_crop(source[i], image_size)
+        pictures = np.stack([numbers, others])
+        image, instance = _read_pictures(source, pictures, flips.T, image_size, new_array)
         return {
-            "image": _stack([pictures[i] for i in numbers.tolist()], flips[:, 0]),
-            "instance": _stack([pictures[i] for i in others.tolist()], flips[:, 1]),
-            "mask": draw(random[:, 2:], numbers, flips[:, 0]),
+            "image": image,
+            "instance": instance,
+            "mask": draw(random[:, 2:], numbers, flips[:, 0], new_array),
             "index": positions,
         }
 
@@ -113,10 +118,10 @@ def eval_batches(
         numbers = np.arange(step * batch_size, min((step + 1) * batch_size, num_examples))
         still = np.zeros(len(numbers), bool)
         random = _random_rows(seed, step * batch_size, len(numbers))
-        pictures = [resize_and_crop(source[i], image_size) for i in numbers.tolist()]
+        (image,) = _read_pictures(source, numbers[None], still[None], image_size, np.empty)
         return {
-            "image": _stack(pictures, still),
-            "mask": draw(random[:, 2:], numbers, still),
+            "image": image,
+            "mask": draw(random[:, 2:], numbers, still, np.empty),
             "index": numbers,
         }
 
@@ -162,34 +167,103 @@ def _random_rows(seed: int, first: int, count: int) -> np.ndarray:
     return np.random.Generator(philox).random((count, _COLUMNS))
 
 
-def _stack(pictures: list[np.ndarray], flips: np.ndarray) -> np.ndarray:
-    """Pictures [H, W, C], flipped or not, as one array [B, H, W, C]."""
-    batch = np.empty((len(pictures), *pictures[0].shape), np.uint8)
-    for row, picture, flipped in zip(batch, pictures, flips.tolist(), strict=True):
-        if flipped:
-            cv2.flip(picture, 1, row)  # faster than [:, ::-1]
-        else:
-            row[:] = picture
-    return batch
+def _read_pictures(
+    source: Source,
+    numbers: np.ndarray,
+    flips: np.ndarray,
+    image_size: int,
+    new_array: NewArray,
+) -> list[np.ndarray]:
+    """Pictures of the source, flipped or not, each read once however often it is needed.
+
+    `numbers` and `flips` are [N, B]; the result is N arrays uint8 [B, S, S, 3].
+    """
+    shape = (numbers.shape[1], image_size, image_size, 3)
+    batches = [new_array(shape, np.uint8) for _ in numbers]
+    places = collections.defaultdict(list)
+    for batch, row_numbers, row_flips in zip(batches, numbers.tolist(), flips, strict=True):
+        for i, place in zip(row_numbers, zip(batch, row_flips.tolist(), strict=True), strict=True):
+            places[i].append(place)
+    for i, wanted in places.items():
+        picture = resize_and_crop(source[i], image_size)
+        for row, flipped in wanted:
+            _put(row, picture, flipped)
+    return batches
+
+
+def _put(row: np.ndarray, picture: np.ndarray, flipped: bool) -> None:
+    if flipped:
+        cv2.flip(picture, 1, row)  # faster than [:, ::-1]
+    else:
+        row[:] = picture
 
 
 def _mask_drawer(
     source: Source, options: MaskOptions, image_size: int
-) -> Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]:
+) -> Callable[[np.ndarray, np.ndarray, np.ndarray, NewArray], np.ndarray]:
     """What gives the masks of a batch.
 
-    Its arguments are uniform numbers [B, NUMBERS], the numbers of the pictures [B], and which of
-    them are flipped [B].
+    Its arguments are uniform numbers [B, NUMBERS], the numbers of the pictures [B], which of them
+    are flipped [B], and what makes the array.
     """
     kind, _, path = options.kind.partition(":")
     files = dict(image_size=image_size, convention=options.convention)
     if kind == "folder":
         folder = MaskFolder(path, hole_share=options.hole_share, **files)
-        return lambda random, numbers, flips: np.stack(
-            [folder[i] for i in (random[:, 0] * len(folder)).astype(int).tolist()]
-        )
-    if kind == "paired":
+
+        def draw(random, numbers, flips, new_array):
+            masks = new_array((len(random), image_size, image_size, 1), np.uint8)
+            for row, i in zip(
+                masks, (random[:, 0] * len(folder)).astype(int).tolist(), strict=True
+            ):
+                row[:] = folder[i]
+            return masks
+
+    elif kind == "paired":
         paired = PairedMasks(path, keys=getattr(source, "keys", None), **files)
-        return lambda random, numbers, flips: _stack([paired[i] for i in numbers.tolist()], flips)
-    check_mask_options(options, image_size=image_size)
-    return lambda random, numbers, flips: draw_masks(random, options, image_size=image_size)
+
+        def draw(random, numbers, flips, new_array):
+            masks = new_array((len(random), image_size, image_size, 1), np.uint8)
+            for row, i, flipped in zip(masks, numbers.tolist(), flips.tolist(), strict=True):
+                _put(row, paired[i], flipped)
+            return masks
+
+    else:
+        check_mask_options(options, image_size=image_size)
+
+        def draw(random, numbers, flips, new_array):
+            masks = new_array((len(random), image_size, image_size, 1), np.uint8)
+            return draw_masks(random, options, image_size=image_size, out=masks)
+
+    return draw
+
+
+class _ArrayPool:
+    """Makes arrays, the first `size` of them again and again when nobody else has them any more.
+
+    Fresh memory has to be found and cleared by the operating system, page by page: for batches of
+    256 px pictures that takes about as long as decoding them.
+    """
+
+    def __init__(self, size: int):
+        self._size = size
+        self._arrays: list[np.ndarray] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, shape: tuple[int, ...], dtype: type) -> np.ndarray:
+        """An array of this shape and type with any contents."""
+        with self._lock:
+            for i in range(len(self._arrays)):
+                if sys.getrefcount(self._arrays[i]) == _UNUSED:
+                    array = self._arrays[i]
+                    if array.shape == shape and array.dtype == dtype:
+                        return array
+            array = np.empty(shape, dtype)
+            if len(self._arrays) < self._size:
+                self._arrays.append(array)
+            return array
+
+
+# The reference count of an array that only the pool has; views of it count too.
+_ALONE = [np.empty(0)]
+_UNUSED = sys.getrefcount(_ALONE[0])

@@ -17,6 +17,8 @@ from typing import Protocol
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+from google.protobuf.message import DecodeError
+from tensorflow_datasets.proto import tf_example_pb2
 
 from uctgan_jax.data.avatars import DEFAULT_EXAMPLES, prepared_avatars
 from uctgan_jax.images import SUFFIXES, pictures_under, read_image
@@ -239,10 +241,6 @@ class TfdsSource(_TolerantSource):
             if present not in _TFDS_FALLBACK:
                 raise ValueError(f"{name}: no split {split!r} among {', '.join(present)}.")
         expression = _TFDS_FALLBACK.get(present, {}).get(split, split)
-        # Parsing the picture alone, without labels, is several times faster; and it is left
-        # encoded, as TFDS would need TensorFlow to decode it.
-        self._features = tfds.features.FeaturesDict({self._key: builder.info.features[self._key]})
-        self._decoders = {self._key: tfds.decode.SkipDecoding()}
         self._records = builder.as_data_source(
             split=expression, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
         )
@@ -253,11 +251,16 @@ class TfdsSource(_TolerantSource):
         return len(self._records)
 
     def _read(self, i: int) -> np.ndarray:
+        # One record by itself: for several, ArrayRecord starts threads that cost more than they
+        # bring. Parsed here, as TFDS would decode pictures with TensorFlow, and is slower without.
         record = self._records[i]
-        example = self._features.deserialize_example_np(record, decoders=self._decoders)
         try:
-            return read_image(example[self._key])
-        except ValueError as error:
+            example = tf_example_pb2.Example.FromString(record)
+            values = example.features.feature[self._key].bytes_list.value
+            if not values:
+                raise ValueError(f"no {self._key!r}.")
+            return read_image(values[0])
+        except (ValueError, DecodeError) as error:
             raise ValueError(f"record {i}: {error}") from error
 
 
