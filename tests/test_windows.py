@@ -36,21 +36,19 @@ def every_other_line(shape):
 CASES = {
     "tiny picture": boxes((16, 16), np.s_[3:9, 2:12]),
     "40 x 30": boxes((40, 30), np.s_[5:20, 4:20]),
-    "one pixel": boxes((300, 400), np.s_[299:, 399:]),
-    "three holes": boxes(
-        (400, 600), np.s_[20:60, 30:90], np.s_[200:380, 300:500], np.s_[5:9, 580:]
-    ),
-    "touching the border": boxes((300, 300), np.s_[:80, 100:200]),
+    "one pixel": boxes((100, 130), np.s_[99:, 129:]),
+    "three holes": boxes((200, 300), np.s_[9:30, 9:45], np.s_[100:190, 150:250], np.s_[5:9, 290:]),
+    "touching the border": boxes((150, 150), np.s_[:40, 50:100]),
     "tall": boxes((3000, 20), np.s_[1000:1100], np.s_[2990:, :3]),
     "wide": boxes((20, 3000), np.s_[:, 5:2900]),
-    "scratch": boxes((1000, 1500), np.s_[500:505]),
-    "thin border": border((600, 900), 12),
-    "outpainting": border((600, 900), 150),
-    "half": boxes((600, 900), np.s_[:, :450]),
+    "scratch": boxes((200, 300), np.s_[100:103]),
+    "thin border": border((120, 150), 6),
+    "outpainting": border((200, 300), 50),
+    "half": boxes((200, 300), np.s_[:, :150]),
     "all but one pixel": 1 - boxes((70, 50), np.s_[33:34, 20:21]),
-    "ring around a hole": border((500, 500), 10) | boxes((500, 500), np.s_[200:300, 220:280]),
-    "many specks": specks((400, 500), 800),
-    "every other line": every_other_line((300, 200)),
+    "ring around a hole": border((160, 160), 4) | boxes((160, 160), np.s_[60:90, 70:95]),
+    "many specks": specks((100, 120), 60),
+    "every other line": every_other_line((60, 50)),
 }
 
 
@@ -123,7 +121,7 @@ def test_fine_dense_holes_take_a_bounded_number_of_windows(hole):
 def test_the_largest_hole():
     windows = place_windows(CASES["three holes"], SIZE, HOLE_SIDE)
     core = windows[largest_hole(windows)].core
-    assert core == np.s_[200:380, 300:500]
+    assert core == np.s_[100:190, 150:250]
 
 
 def test_whole():

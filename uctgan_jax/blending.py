@@ -19,6 +19,8 @@ from uctgan_jax.windows import Window, seen
 
 # Corrections are solved at no more than this.
 _MOST_PIXELS = 2**20
+_SWEEPS = 4
+_NEIGHBOURS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32) / 4
 
 
 def paste(
@@ -110,20 +112,29 @@ class RimMatcher:
 
 
 def extend(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Extends values from where they are known to everywhere: near details, far means.
+    """Extends values from where they are known to everywhere else, as smoothly as can be.
 
-    Pull-push (Gortler et al. 1996, The Lumigraph, section 3.4): weighted means on ever coarser
-    grids, which then fill what finer grids do not know.
+    Weighted means on ever coarser grids fill what finer grids do not know (pull-push: Gortler et
+    al. 1996, The Lumigraph, section 3.4); a few Jacobi sweeps on each grid bring that to the
+    membrane, on which every unknown pixel is the mean of its four neighbours.
 
     Args:
         values: float32 [H, W, 3], times their weights.
-        weights: float32 [H, W] in [0, 1].
+        weights: float32 [H, W] in [0, 1], 1 = known.
+
+    Returns:
+        float32 [H, W, 3].
     """
     if max(weights.shape) == 1 or weights.min() > 0:
         return values / np.maximum(weights, 1e-6)[..., None]
-    # Twice the weight of the mean: one known pixel in two is as good as all.
     coarse_weights = cv2.pyrDown(weights)
+    # One known pixel in two is as good as all.
     gain = np.minimum(1, 2 * coarse_weights) / np.maximum(coarse_weights, 1e-6)
     coarse = extend(cv2.pyrDown(values) * gain[..., None], coarse_weights * gain)
     filled = cv2.pyrUp(coarse, dstsize=weights.shape[::-1])
-    return values + (1 - weights[..., None]) * filled
+    unknown = 1 - weights[..., None]
+    filled = values + unknown * filled
+    for _ in range(_SWEEPS):
+        means = cv2.filter2D(filled, -1, _NEIGHBOURS, borderType=cv2.BORDER_REPLICATE)
+        filled = values + unknown * means
+    return filled
