@@ -220,6 +220,11 @@ def test_selecting_by_realism_needs_a_discriminator(networks, files, tmp_path, c
 class TestFolder:
     """`--images` and `--masks`."""
 
+    @pytest.fixture(autouse=True)
+    def one_device(self, monkeypatch):
+        """Each device would compile for itself."""
+        monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+
     @pytest.fixture
     def folders(self, tmp_path):
         """Three pictures of different sizes, one of them nested, with masks."""

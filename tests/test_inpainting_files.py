@@ -43,25 +43,17 @@ def write_pictures(folder, sizes):
     return pairs
 
 
-def test_other_sizes_compile_nothing_more(on_two_devices, compilations, tmp_path, monkeypatch):
-    monkeypatch.setattr(on_two_devices, "on_device", lambda device: on_devices[device.id])
-    on_devices = [Inpainter.on_device(on_two_devices, device) for device in on_two_devices.devices]
-    for each in on_devices:  # as the first pictures of a folder do
-        each.complete(*example(), num_samples=2, select="both")
+def test_other_sizes_compile_nothing_more(inpainter, compilations, tmp_path, monkeypatch):
+    alone = inpainter.on_device(jax.devices()[0])
+    monkeypatch.setattr(alone, "on_device", lambda device: alone)
+    options = dict(num_samples=2, select="both")
+    pairs = write_pictures(tmp_path / "first", [(32, 32)])
+    complete_folder(alone, pairs, tmp_path / "first" / "out", **options)
     assert compilations
     compilations.clear()
     pairs = write_pictures(tmp_path, itertools.product((20, 33, 90), (40, 57)))
-    out = tmp_path / "out"
-    summary = complete_folder(on_two_devices, pairs, out, num_samples=2, select="both")
-    assert summary["completed"] == 6
+    assert complete_folder(alone, pairs, tmp_path / "out", **options)["completed"] == 6
     assert not compilations
-
-
-def example():
-    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    mask = np.zeros((32, 32), np.uint8)
-    mask[8:16, 8:16] = 1
-    return image, mask
 
 
 def test_all_devices_work(on_two_devices, tmp_path, monkeypatch):

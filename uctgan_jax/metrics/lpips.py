@@ -67,6 +67,23 @@ def lpips_pairs(images, pairs, *, net: str = "alex") -> jax.Array:
     return _pair_distances(_params(net)(), images, pairs, net=net)
 
 
+def lpips_matrix(images, *, net: str = "alex") -> jax.Array:
+    """LPIPS between all pairs of one stack of pictures: float32 [B, B], 0 on the diagonal.
+
+    LPIPS is a squared Euclidean distance between features that are scaled by its weights, so the
+    distances of all pairs are one product of matrices. It agrees with `lpips_pairs` to about 1e-6.
+
+    Args:
+        images: float32 [B, H, W, 3] in [-1, 1], at least 32 x 32 pixels.
+        net: as for `lpips`.
+
+    Raises:
+        ValueError: as for `lpips`.
+    """
+    check_images(images, min_size=MIN_SIZE)
+    return _all_distances(_params(net)(), images, net=net)
+
+
 def vgg16_features(images) -> jax.Array:
     """Last feature map of VGG16 (ImageNet), averaged over positions: float32 [B, 512].
 
@@ -108,8 +125,7 @@ def _feature_maps(params, images, net):
 def _pair_distances(params, images, pairs, *, net):
     # Full float32 on every device: the fast matrix units' rounding would show in the third digit.
     with jax.default_matmul_precision("float32"):
-        maps = [_unit_length(m) for m in _feature_maps(params, images, net)]
-        weights = [params[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].ravel() for i in range(len(maps))]
+        maps, weights = _weighted_maps(params, images, net)
 
         def distance(pair):
             return sum(
@@ -118,6 +134,34 @@ def _pair_distances(params, images, pairs, *, net):
             )
 
         return jax.lax.map(distance, pairs, batch_size=min(16, len(pairs)))
+
+
+@functools.partial(jax.jit, static_argnames="net")
+def _all_distances(params, images, *, net):
+    with jax.default_matmul_precision("float32"):
+        features = jnp.concatenate(
+            [
+                (m * jnp.sqrt(w / (m.shape[1] * m.shape[2]))).reshape(len(images), -1)
+                for m, w in zip(*_weighted_maps(params, images, net), strict=True)
+            ],
+            axis=1,
+        )
+        # Around their mean the squares are no larger than the distances: nothing cancels.
+        features -= features.mean(axis=0)
+        products = features @ features.T
+    squares = jnp.diag(products)
+    distances = jnp.maximum(squares[:, None] + squares - (products + products.T), 0)
+    return jnp.where(jnp.eye(len(images), dtype=bool), 0, distances)
+
+
+def _weighted_maps(params, images, net):
+    """The network's maps, vectors of length 1 at every position, and the weights of their channels.
+
+    The weights are not negative (Zhang et al. 2018, appendix B).
+    """
+    maps = [_unit_length(m) for m in _feature_maps(params, images, net)]
+    weights = [params[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].ravel() for i in range(len(maps))]
+    return maps, weights
 
 
 def _unit_length(maps):
