@@ -289,6 +289,7 @@ def _draw_strokes(holes: np.ndarray, numbers: np.ndarray, counts: np.ndarray) ->
     """
     height, width = holes.shape[1:]
     numbers = numbers[:, : _STROKES * (5 + 2 * _SEGMENTS)].reshape(len(numbers), _STROKES, -1)
+    numbers = numbers.astype(np.float32)  # for faster sines
     # A brush in proportion to the hole, so that small and large holes both take several strokes.
     brush = np.maximum(1.0, np.sqrt(counts) / 3)[:, None]
     thickness = np.maximum(1, np.rint(brush * (0.5 + 0.7 * numbers[..., 3]))).astype(int)
