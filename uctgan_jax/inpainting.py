@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -372,7 +371,7 @@ class Inpainter:
                 raise ValueError(f"num_samples ({num_samples}) must be at least 1")
             num_draws = num_samples * (oversample if select else 1)
             codes = draw_codes(num_draws, self.code_dim, seed=seed, temperature=temperature)
-        windows = place_windows(mask, self.image_size, self._hole_side())
+        windows = place_windows(mask, self.image_size, self._hole_share())
         views = [view(image, mask, window.box, self.image_size) for window in windows]
         # Candidates are judged by the largest hole, at the model's resolution.
         main = largest_hole(windows)
@@ -399,13 +398,12 @@ class Inpainter:
             paste(results, generated, image, mask, window, pasted)
         return Completions(results, codes, realism, nearest_distances(distances))
 
-    def _hole_side(self) -> float:
-        """The side of a hole over that of its window: that of the smallest holes of training.
+    def _hole_share(self) -> float:
+        """The least share of a window that its hole should have: the least there was in training.
 
-        So a window has as much context as it can without a hole smaller than any in training.
+        So a square picture with such a hole as in training is seen whole, as in training.
         """
-        share = min(self.config.mask.hole_share)
-        return math.sqrt(min(max(share, 1 / 16), 1 / 4))
+        return min(max(min(self.config.mask.hole_share), 1 / 16), 1 / 4)
 
     def _generate(
         self, views: Sequence[tuple[np.ndarray, np.ndarray]], codes: np.ndarray

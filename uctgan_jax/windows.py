@@ -20,8 +20,10 @@ from uctgan_jax.metrics.diversity import hole_box
 
 # More windows than this are too slow: fine dense holes are then seen at a lower resolution.
 _MOST_WINDOWS = 512
-# A hole so many times longer than thick is filled by several windows along it.
-_LONGEST = 3.0
+# So many times coarser than it could be seen, a hole may be seen for the sake of fewer windows.
+_COARSER = 3.0
+# The rest of a window, around its hole, is context.
+_MOST_OF_WINDOW = 0.75
 
 Box = tuple[slice, slice]
 
@@ -42,13 +44,14 @@ class Window:
     weights: np.ndarray
 
 
-def place_windows(hole: np.ndarray, size: int, hole_side: float) -> list[Window]:
+def place_windows(hole: np.ndarray, size: int, hole_share: float) -> list[Window]:
     """Windows that together fill all holes of a picture.
 
     Args:
         hole: uint8 {0, 1} [H, W], 1 = hole; neither empty nor full.
         size: side of the model's pictures; no window is smaller, unless the picture is.
-        hole_side: the side of a hole over the side of the window it is seen in.
+        hole_share: the least share of a window that its hole has, where the picture is no smaller
+            than the window and the hole no smaller than the model's pixels.
 
     Returns:
         Windows in the order of their holes, the largest first.
@@ -56,7 +59,7 @@ def place_windows(hole: np.ndarray, size: int, hole_side: float) -> list[Window]
     depth = cv2.distanceTransform(hole, cv2.DIST_L2, 3)  # from each hole pixel to a known one
     smallest = size
     while True:
-        windows = _place(hole, depth, smallest, hole_side)
+        windows = _place(hole, depth, smallest, hole_share)
         if windows is not None or smallest >= max(hole.shape):
             return windows
         smallest *= 2
@@ -91,7 +94,7 @@ class _Group:
 
 
 def _place(
-    hole: np.ndarray, depth: np.ndarray, smallest: int, hole_side: float
+    hole: np.ndarray, depth: np.ndarray, smallest: int, hole_share: float
 ) -> list[Window] | None:
     """Windows of at least `smallest` a side; None if there are too many."""
     height, width = hole.shape
@@ -100,15 +103,19 @@ def _place(
     labels, count = ndimage.label(_block_max(hole, block), np.ones((3, 3)))
     if count > 4 * _MOST_WINDOWS and smallest < max(hole.shape):
         return None
-    deepest = ndimage.maximum(_block_max(depth, block), labels, np.arange(1, count + 1))
+    numbers = np.arange(1, count + 1)
+    deepest = ndimage.maximum(_block_max(depth, block), labels, numbers)
+    areas = ndimage.sum_labels(_block_sum(hole, block), labels, numbers)
     groups = []
     for label, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
         box = (rows.start, columns.start, rows.stop, columns.stop)
         top, left, bottom, right = (block * edge for edge in box)
         bottom, right = min(bottom, height), min(right, width)
-        whole = max(smallest, max(bottom - top, right - left) / hole_side)
-        part = max(smallest, 2 * deepest[label - 1] / hole_side)
-        is_long = min(whole, max(hole.shape)) > _LONGEST * part
+        extent = max(bottom - top, right - left)
+        area, thickness = areas[label - 1], 2 * deepest[label - 1]
+        whole = max(smallest, math.sqrt(area / hole_share), extent / _MOST_OF_WINDOW)
+        part = max(smallest, thickness / math.sqrt(hole_share))
+        is_long = min(whole, max(hole.shape)) > _COARSER * part
         side = part if is_long else whole
         groups.append(_Group((label,), top, left, bottom, right, side, is_long))
     groups.sort(key=lambda group: -group.side)
@@ -136,6 +143,19 @@ def _block_max(values: np.ndarray, block: int) -> np.ndarray:
     return cv2.dilate(values, np.ones((block, block), np.uint8), anchor=(0, 0))[::block, ::block]
 
 
+def _block_sum(values: np.ndarray, block: int) -> np.ndarray:
+    """The sum of each block x block pixels, float32."""
+    sums = cv2.boxFilter(
+        values,
+        cv2.CV_32F,
+        (block, block),
+        anchor=(0, 0),
+        normalize=False,
+        borderType=cv2.BORDER_CONSTANT,
+    )
+    return sums[::block, ::block]
+
+
 def _merge(groups: list[_Group], shape: tuple[int, int]) -> Iterator[_Group]:
     """Joins the holes that lie well within the window of another of about their scale."""
     edges = np.array([(g.top, g.left, g.bottom, g.right) for g in groups])
@@ -157,7 +177,7 @@ def _merge(groups: list[_Group], shape: tuple[int, int]) -> Iterator[_Group]:
                 )
             )
             inside = (edges[:, :2] >= (top, left)).all(1) & (edges[:, 2:] <= (bottom, right)).all(1)
-            members = inside & free & mergeable & (sides >= group.side / 2)
+            members = inside & free & mergeable & (sides >= group.side / _COARSER)
         members[i] = True
         free &= ~members
         joined = edges[members]
@@ -209,7 +229,7 @@ def _box(
     """
     side = math.ceil(side)
     largest = min(shape)
-    if side > largest and extent <= 0.75 * largest:
+    if side > largest and extent <= _MOST_OF_WINDOW * largest:
         side = largest
     edges = []
     for center, length in zip((y, x), shape, strict=True):
