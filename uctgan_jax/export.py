@@ -22,7 +22,9 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+import einops
 import jax
 import jax.numpy as jnp
 from jax import export
@@ -30,7 +32,7 @@ from jax.extend.core import jaxpr_as_fun
 
 from uctgan_jax.files import write_atomically, write_text
 from uctgan_jax.inpainting import Inpainter, complete_codes
-from uctgan_jax.nets import build_networks
+from uctgan_jax.nets import blocks, build_networks
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 INPUTS = ("images", "masks", "codes")
@@ -62,7 +64,9 @@ def to_onnx(inpainter: Inpainter) -> bytes:
 
     shapes = _input_shapes(inpainter)
     # Traced before the converter sees it: that replaces Flax's layers by ones without vmap.
-    jaxpr = jax.make_jaxpr(_completing_function(inpainter, "float32"))(*shapes)
+    # ONNX cannot pad between elements, as the networks' own form of doubling does.
+    with mock.patch.object(blocks, "upsample", _repeat):
+        jaxpr = jax.make_jaxpr(_completing_function(inpainter, "float32"))(*shapes)
     with _quiet("jax2onnx", "onnx_ir"):
         model = jax2onnx.to_onnx(
             jaxpr_as_fun(jaxpr),
@@ -159,6 +163,11 @@ def _converter(output: Path) -> Callable[[Inpainter], bytes]:
     if output.suffix not in FORMATS:
         raise ValueError(f"output ({output}) must end in {' or '.join(FORMATS)}")
     return FORMATS[output.suffix]
+
+
+def _repeat(x: jax.Array) -> jax.Array:
+    """What `blocks.upsample` gives: every row and column twice."""
+    return einops.repeat(x, "b h w c -> b (h p) (w q) c", p=2, q=2)
 
 
 @contextlib.contextmanager
