@@ -18,6 +18,12 @@ from uctgan_jax.training import config_dict, make_optimizers
 HOLE = np.s_[10:30, 12:40]
 
 
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    """Of a folder's pictures each device would compile its own programs."""
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory, networks, picture_folder):
     folder = tmp_path_factory.mktemp("run") / "checkpoints"
@@ -219,11 +225,6 @@ def test_selecting_by_realism_needs_a_discriminator(networks, files, tmp_path, c
 
 class TestFolder:
     """`--images` and `--masks`."""
-
-    @pytest.fixture(autouse=True)
-    def one_device(self, monkeypatch):
-        """Each device would compile for itself."""
-        monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1])
 
     @pytest.fixture
     def folders(self, tmp_path):

@@ -199,7 +199,7 @@ def contact_sheet(
         raise ValueError(f"{len(labels)} labels for {columns} columns: must be one a column.")
     gutter = max(2, cell // 16)
     pitch = cell + gutter
-    font = ImageFont.load_default(max(9, cell // 7))
+    font = ImageFont.load_default(min(max(9, cell // 7), 20))
     head = gutter + int(font.size * 1.5) if labels else gutter
     sheet = Image.new("RGB", (columns * pitch + gutter, head + len(rows) * pitch), "white")
     draw = ImageDraw.Draw(sheet)

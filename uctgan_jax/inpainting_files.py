@@ -35,6 +35,7 @@ SCORES = "scores.json"
 SUMMARY = "summary.json"
 
 _WALK_STEPS = 24
+_WALK_STEPS_AT_ONCE = 8  # as many as there are completions by default: nothing more to compile
 _WALK_SIDES = 256, 512  # pixels: a small picture is enlarged, a large one would be a huge file
 # While one picture of a device is computed, others are read or written: encoding PNG is most of the
 # work of the host.
@@ -272,12 +273,12 @@ def _walk_frames(
     longest = max(image.shape[:2])
     scale = min(max(longest, _WALK_SIDES[0]), _WALK_SIDES[1]) / longest
     height, width = (max(1, round(n * scale)) for n in image.shape[:2])
-    # One at a time: only small ones are held together.
-    completions = (
-        inpainter.complete(image, hole, codes=code[None]).images[0]
-        for code in interpolate(*ends, _WALK_STEPS)
-    )
-    return np.stack([resize(completion, height, width) for completion in completions])
+    frames = []
+    # A few at a time: of large pictures, only small ones are held together.
+    for codes in np.split(interpolate(*ends, _WALK_STEPS), _WALK_STEPS // _WALK_STEPS_AT_ONCE):
+        completions = inpainter.complete(image, hole, codes=codes).images
+        frames += [resize(completion, height, width) for completion in completions]
+    return np.stack(frames)
 
 
 def _is_finished(output: Path, origin: Mapping[str, Any]) -> bool:
