@@ -16,7 +16,7 @@ writes the same for each into `OUT/<name>/`, and `OUT/summary.json`. Started aga
 not finished; a picture that fails does not stop the others.
 
 Exit status: 0 if every picture was completed, 1 if one or more could not be, 2 for wrong usage: an
-option, a folder or a checkpoint.
+option, a folder or a checkpoint; 130 if it was stopped by Ctrl-C.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from uctgan_jax.inpainting_files import (
 from uctgan_jax.picture import read_picture
 from uctgan_jax.selection import SELECTIONS
 
-DONE, PICTURE_FAILED, WRONG_USAGE = 0, 1, 2
+DONE, PICTURE_FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 130
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -129,6 +129,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return run(arguments, options)
     except (ValueError, OSError) as error:
         return _fail(error, WRONG_USAGE)
+    except KeyboardInterrupt:
+        return _fail("stopped; what is finished stays, and a folder goes on from there", STOPPED)
 
 
 def _run_file(arguments: argparse.Namespace, options: dict) -> int:
@@ -175,7 +177,7 @@ def _two_numbers(text: str) -> tuple[int, int]:
     return first, second
 
 
-def _fail(error: Exception, status: int) -> int:
+def _fail(error: Exception | str, status: int) -> int:
     print(f"inpaint.py: {error}", file=sys.stderr)
     return status
 

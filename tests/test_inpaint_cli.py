@@ -239,7 +239,7 @@ class TestFolder:
             write_image(tmp_path / "masks" / f"{name}.png", mask)
         return tmp_path
 
-    def run(self, checkpoint, folder, *flags, status=0):
+    def start(self, checkpoint, folder, *flags, status=0):
         assert status == inpaint.main(
             [
                 f"--checkpoint={checkpoint}",
@@ -250,6 +250,9 @@ class TestFolder:
                 *flags,
             ]
         )
+
+    def run(self, checkpoint, folder, *flags, status=0):
+        self.start(checkpoint, folder, *flags, status=status)
         return json.loads((folder / "out" / "summary.json").read_text())
 
     def times(self, folder):
@@ -296,9 +299,18 @@ class TestFolder:
         assert read_image(folders / "out" / "a" / "001.png").shape == (40, 56, 3)
 
         (folders / "out" / "b" / "scores.json").write_text("{}")
+        (folders / "out" / "a" / "grid.png").unlink()
         summary = self.run(checkpoint, folders)
-        assert (summary["completed"], summary["already_finished"]) == (1, 2)
+        assert (summary["completed"], summary["already_finished"]) == (2, 1)
         assert self.run(checkpoint, folders, "--seed=1")["completed"] == 3
+
+    def test_stopping_says_so(self, checkpoint, folders, monkeypatch, capsys):
+        def stop(*arguments, **options):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(inpaint, "complete_folder", stop)
+        self.start(checkpoint, folders, status=130)
+        assert "inpaint.py: stopped; what is finished stays" in capsys.readouterr().err
 
     def test_bad_files_do_not_stop_the_rest(self, checkpoint, folders, capsys):
         (folders / "images" / "a.webp").write_bytes(b"RIFF, but not a picture")

@@ -31,6 +31,8 @@ from uctgan_jax.inpainting import Inpainter
 from uctgan_jax.interpolation import interpolate
 from uctgan_jax.picture import read_picture, write_picture
 
+GRID = "grid.png"
+WALK = "walk.gif"
 SCORES = "scores.json"
 SUMMARY = "summary.json"
 
@@ -113,11 +115,11 @@ def complete_file(
     for name, completion in zip(names, result.images, strict=True):
         write_picture(output / name, picture, completion, hole)
     _remove_completions(output, first=len(names))
-    write_image(output / "grid.png", _grid(picture.pixels, hole, result.images, references))
-    (output / "walk.gif").unlink(missing_ok=True)
+    write_image(output / GRID, _grid(picture.pixels, hole, result.images, references))
+    (output / WALK).unlink(missing_ok=True)
     if walk is not None:
         frames = _walk_frames(inpainter, picture.pixels, hole, result.codes[list(walk)])
-        write_walk(output / "walk.gif", frames)
+        write_walk(output / WALK, frames)
     scores = [
         {"file": name, "realism": _json_number(real), "difference": _json_number(different)}
         for name, real, different in zip(names, result.realism, result.difference, strict=True)
@@ -285,8 +287,9 @@ def _is_finished(output: Path, origin: Mapping[str, Any]) -> bool:
     """Whether a folder holds all the completions of this origin."""
     try:
         scores = json.loads((output / SCORES).read_text())
-        completions = scores.pop("completions")
-        return scores == origin and all((output / c["file"]).is_file() for c in completions)
+        files = [completion["file"] for completion in scores.pop("completions")]
+        files += [GRID] + [WALK] * (origin["walk"] is not None)
+        return scores == origin and all((output / file).is_file() for file in files)
     except (OSError, ValueError, LookupError, AttributeError, TypeError):  # also not one of ours
         return False
 
