@@ -12,17 +12,24 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from uctgan_jax import compilation_cache, web
-from uctgan_jax.inpainting import Inpainter
+from uctgan_jax import compilation_cache
+from uctgan_jax.inpainting import Inpainter, bundled_models
+
+try:
+    from uctgan_jax import web
+except ModuleNotFoundError as error:
+    raise SystemExit(f"demo.py: {error}; pip install '.[demo]' brings what it needs") from error
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    bundled = bundled_models()
     parser.add_argument(
         "--checkpoint",
-        required=True,
+        required=not bundled,
+        default=bundled[0] if bundled else None,
         help="workdir of a run, its checkpoints, saved weights, or the name of a bundled model",
     )
     parser.add_argument("--port", type=int, help="default: the first free one from 7860")

@@ -17,6 +17,7 @@ import functools
 import html
 import io
 import secrets
+import signal
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -459,6 +460,7 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
         upload.upload(_told(take_upload, {upload: None}), upload, shown, **plain)
         add.upload(_told(add_reference), add, guided, **plain)
         remove.click(remove_reference, None, guided, **plain)
+        go.click(None, js=_scroll_to("completions"), **plain)
         go.click(_told(complete), given, completed, show_progress_on=gallery, **model)
         others.click(lambda seed: seed + 1, seed, seed, **plain).then(
             _told(complete), given, completed, show_progress_on=gallery, **model
@@ -466,7 +468,7 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
         gallery.select(
             _told(keep), drawing, [chosen, keeping, target, distance, *stepped],
             show_progress="hidden", **model,
-        )  # fmt: skip
+        ).then(None, js=_scroll_to("kept"), **plain)  # fmt: skip
         gr.on(
             [distance.input, target.input],
             _told(step),
@@ -478,6 +480,14 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
         )
         reuse.click(_told(use_next), kept, shown, **plain)
     return page
+
+
+def _scroll_to(element: str) -> str:
+    """A script for phones, where steps are below each other; what is seen already stays."""
+    return (
+        f"() => document.getElementById('{element}')"
+        ".scrollIntoView({behavior: 'smooth', block: 'nearest'})"
+    )
 
 
 def _told(function: Callable[..., dict], otherwise: dict | None = None) -> Callable[..., dict]:
@@ -520,7 +530,7 @@ def warm_up(inpainter: Inpainter) -> None:
 
 
 def serve(page: gr.Blocks, *, host: str = "127.0.0.1", port: int | None = None) -> None:
-    """Serves the page until interrupted.
+    """Serves the page until interrupted or terminated; then its files are deleted.
 
     Args:
         host: the address to listen on; other machines reach the page only if it is not loopback.
@@ -544,5 +554,6 @@ def serve(page: gr.Blocks, *, host: str = "127.0.0.1", port: int | None = None) 
         quiet=True,
         prevent_thread_lock=True,
     )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"The page is ready: {url}", flush=True)
     page.block_thread()

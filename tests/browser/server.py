@@ -30,11 +30,13 @@ class Server:
         url: where the page is.
         port: its port.
         log: the file that stderr goes to.
+        files: the folder for what readers upload and download.
         connections: the file with a line for every address that the process connects to.
     """
 
     def __init__(self, checkpoint: str | Path, folder: Path):
         self.connections = folder / "connections.txt"
+        self.files = folder / "gradio"
         self.connections.touch()
         (folder / "sitecustomize.py").write_text(SITECUSTOMIZE.format(log=str(self.connections)))
         with socket.socket() as free:
@@ -43,7 +45,7 @@ class Server:
         environment = dict(
             os.environ,
             PYTHONPATH=str(folder),
-            GRADIO_TEMP_DIR=str(folder / "gradio"),
+            GRADIO_TEMP_DIR=str(self.files),
             XLA_FLAGS="",
         )
         self.log = folder / "log.txt"
@@ -67,7 +69,7 @@ class Server:
 
     def __exit__(self, *_) -> None:
         self.process.terminate()
-        self.process.wait(timeout=20)
+        self.process.wait(timeout=60)
         self.process.stdout.close()
 
 

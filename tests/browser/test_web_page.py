@@ -256,6 +256,20 @@ def test_a_phone(chromium, server):
     page.close()
 
 
+def test_readers_have_their_own_pictures(chromium, page, server, picture):
+    other = open_page(chromium, server)
+    upload(other, picture)
+    hole = brush(other)
+    complete(page)  # the example, in between
+    complete(other)
+    keep(page, 0)
+    keep(other, 0)
+    assert download(page).shape == (32, 32, 3)
+    image = read_image(picture)
+    np.testing.assert_array_equal(download(other)[hole == 0], image[hole == 0])
+    other.close()
+
+
 def test_nothing_leaves_the_machine(page, server):
     complete(page)
     keep(page, 0)
@@ -269,3 +283,17 @@ def test_only_this_machine_is_listened_to(server):
     """Another address of the same machine is refused: 127.0.0.1 alone is bound."""
     with socket.socket() as other:
         assert other.connect_ex(("127.0.0.2", server.port)) != 0
+
+
+def test_stopping_deletes_what_readers_made(chromium, inpainter, tmp_path, picture):
+    inpainter.save(tmp_path / "model")
+    with Server(tmp_path / "model", tmp_path) as server:
+        page = open_page(chromium, server)
+        upload(page, picture)
+        brush(page)
+        complete(page)
+        keep(page, 0)
+        assert list(server.files.rglob("picture.png")) and list(server.files.rglob("completion.*"))
+        page.close()
+    assert not list(server.files.rglob("picture.png"))
+    assert not list(server.files.rglob("completion.*"))
