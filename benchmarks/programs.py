@@ -44,6 +44,7 @@ def train_program(
         seed=config.seed,
         color_jitter=config.color_jitter,
         ema_decay=config.ema_decay,
+        instance_path=config.instance_path,
         axis_name=axis_name,
     )
 

@@ -1,7 +1,7 @@
 """The paper's ablations: `--config=configs/ablation.py:no_attention` (avatars64 without it).
 
-`no_attention`, `no_manifold`, `no_reconstruction` or `no_kl`; a base other than `avatars64` goes
-behind a comma: `--config=configs/ablation.py:no_kl,tiny`.
+`no_attention`, `no_manifold`, `no_instance`, `no_reconstruction` or `no_kl`; a base other than
+`avatars64` goes behind a comma: `--config=configs/ablation.py:no_kl,tiny`.
 """
 
 import importlib
@@ -16,6 +16,8 @@ def get_config(ablation: str) -> ml_collections.ConfigDict:
         config.model.attention_resolution = 0
     elif name == "no_manifold":
         config.loss.manifold = 0.0
+    elif name == "no_instance":
+        config.instance_path = False
     elif name == "no_reconstruction":
         config.loss.reconstruction = 0.0
         config.loss.reconstruction_hole = 0.0
@@ -23,6 +25,7 @@ def get_config(ablation: str) -> ml_collections.ConfigDict:
         config.loss.kl = 0.0
     else:
         raise ValueError(
-            f"ablation ({name!r}) must be no_attention, no_manifold, no_reconstruction or no_kl"
+            f"ablation ({name!r}) must be no_attention, no_manifold, no_instance,"
+            " no_reconstruction or no_kl"
         )
     return config

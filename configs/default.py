@@ -88,7 +88,7 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
 
     # The weight of each loss; 0 turns a term off.
     config.loss = ml_collections.ConfigDict()
-    config.loss.adversarial = 1.0  # hinge, on both paths
+    config.loss.adversarial = 0.2  # hinge, on both paths
     config.loss.reconstruction = 20.0  # |I_r - I_g| over the whole picture
     config.loss.reconstruction_hole = 10.0  # the same over the hole alone
     config.loss.known = 10.0  # |I_c - I_g| over the known pixels
@@ -96,12 +96,13 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.loss.kl = 0.01  # KL(E1(I) || N(0, I)), nats
 
     config.optimizer = ml_collections.ConfigDict()
-    config.optimizer.generator_learning_rate = 2e-4
-    config.optimizer.discriminator_learning_rate = 2e-4
-    config.optimizer.beta1 = 0.0
+    config.optimizer.generator_learning_rate = 6e-4
+    config.optimizer.discriminator_learning_rate = 4e-4
+    config.optimizer.beta1 = 0.9  # most of the loss is l1, not a game: momentum halves the steps
     config.optimizer.beta2 = 0.99
-    config.optimizer.decay_share = 0.0  # of the steps, the last, in which both rates fall to 0
-    config.color_jitter = 0.4  # gain and offset on what E1 sees in training; 0 for none
+    config.optimizer.decay_share = 0.5  # of the steps, the last, in which both rates fall to 0
+    config.instance_path = True  # complete with other pictures' codes in training; else an ablation
+    config.color_jitter = 0.5  # gain and offset on what E1 sees in training; 0 for none
     config.ema_decay = 0.999
 
     config.eval = ml_collections.ConfigDict()

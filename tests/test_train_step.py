@@ -19,7 +19,7 @@ OPTIMIZERS = Optimizers(generator=optax.adam(1e-3, 0.0, 0.99), discriminator=opt
 
 
 def make_step(networks, weights=LOSS_WEIGHTS, **changes):
-    options = dict(seed=0, color_jitter=0.4, ema_decay=0.9) | changes
+    options = dict(seed=0, color_jitter=0.4, ema_decay=0.9, instance_path=True) | changes
     return jax.jit(
         make_train_step(networks=networks, optimizers=OPTIMIZERS, weights=weights, **options)
     )
@@ -102,6 +102,15 @@ def test_nonfinite_step_changes_nothing_and_is_counted(step, state, batch):
     assert healed.nonfinite_steps == 0
 
 
+def test_without_the_instance_path_instances_do_not_matter(networks, state, batch):
+    weights = dataclasses.replace(LOSS_WEIGHTS, kl=0.0)  # the KL term is on both codes
+    step = make_step(networks, weights, instance_path=False)
+    moved, metrics = step(state, batch)
+    assert "loss/known" not in metrics and "loss/manifold" not in metrics
+    other, _ = step(state, {**batch, "instance": 255 - batch["instance"]})
+    assert_trees_equal(moved, other)
+
+
 @pytest.mark.parametrize("term", [field.name for field in dataclasses.fields(LOSS_WEIGHTS)])
 def test_weight_zero_turns_a_term_off(networks, state, batch, term):
     step = make_train_step(
@@ -111,6 +120,7 @@ def test_weight_zero_turns_a_term_off(networks, state, batch, term):
         seed=0,
         color_jitter=0.4,
         ema_decay=0.9,
+        instance_path=True,
     )
     _, metrics = jax.eval_shape(step, state, batch)
     assert f"loss/{term}" not in metrics

@@ -242,6 +242,7 @@ def test_every_config_is_sound_and_has_every_field(name):
     [
         ("no_attention", "model.attention_resolution"),
         ("no_manifold", "loss.manifold"),
+        ("no_instance", "instance_path"),
         ("no_reconstruction", "loss.reconstruction"),
         ("no_kl", "loss.kl"),
     ],

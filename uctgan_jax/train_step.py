@@ -67,6 +67,7 @@ def make_train_step(
     seed: int,
     color_jitter: float,
     ema_decay: float,
+    instance_path: bool,
     axis_name: str | None = None,
 ) -> TrainStep:
     """Builds the training step of one device.
@@ -82,6 +83,8 @@ def make_train_step(
       seed: seed of all noise.
       color_jitter: strength of `jitter_colors` on what E1 sees of I_i and I_g; 0 for none.
       ema_decay: final decay of the parameter average; it ramps up as (1 + step) / (10 + step).
+      instance_path: complete with the instance's code too. Without it, the ablation, I_r alone is
+        made and judged, and the terms of I_c are left out: a conditional VAE-GAN.
       axis_name: the mapped axis to average gradients over, None if the whole batch is here.
 
     Returns:
@@ -91,6 +94,8 @@ def make_train_step(
       `loss/<term>` a term; a step whose losses or gradients are not finite changes nothing but
       `step` and `nonfinite_steps`.
     """
+
+    num_paths = 2 if instance_path else 1
 
     def project(params: PyTree, images: Array) -> tuple[Array, Array]:
         return networks.projection.apply({"params": params["projection"]}, images)
@@ -126,16 +131,20 @@ def make_train_step(
         # what codes mean from the known pair alone; the instance path teaches G and E2 to follow
         # any code. A gradient into E1 from there lets it satisfy the manifold term by itself.
         code = jnp.concatenate([jax.lax.stop_gradient(code[:size]), code[size:]])
+        if not instance_path:
+            code = code[size:]
         condition = networks.encoder.apply({"params": params["encoder"]}, target, mask)
+        masks = jnp.concatenate([mask] * num_paths)
         outputs = networks.generator.apply(
             {"params": params["generator"]},
             code,
-            [jnp.concatenate([features, features]) for features in condition],
-            jnp.concatenate([mask, mask]),
+            [jnp.concatenate([features] * num_paths) for features in condition],
+            masks,
         )
-        completion, reconstruction = outputs[:size], outputs[size:]
-        masks = jnp.concatenate([mask, mask])
-        fakes = composite(outputs, jnp.concatenate([target, target]), jnp.concatenate([hole, hole]))
+        completion, reconstruction = outputs[:size], outputs[-size:]
+        fakes = composite(
+            outputs, jnp.concatenate([target] * num_paths), jnp.concatenate([hole] * num_paths)
+        )
 
         terms = {}
         if weights.reconstruction:
@@ -146,9 +155,9 @@ def make_train_step(
             terms["reconstruction_hole"] = losses.hole_l1(
                 reconstruction=reconstruction, target=target, mask=hole
             )
-        if weights.known:
+        if weights.known and instance_path:
             terms["known"] = losses.known_l1(completion=completion, target=target, mask=hole)
-        if weights.manifold:
+        if weights.manifold and instance_path:
             seen, _ = project(jax.lax.stop_gradient(params), fakes[:size])
             terms["manifold"] = losses.manifold_l1(code=seen, target_code=code[:size])
         if weights.kl:
@@ -169,7 +178,7 @@ def make_train_step(
         logits, updates = networks.discriminator.apply(
             variables,
             jnp.concatenate([real, fakes]),
-            jnp.concatenate([mask, mask, mask]),
+            jnp.concatenate([mask] * (1 + num_paths)),
             update_stats=True,
             mutable=["spectral_norm"],
         )

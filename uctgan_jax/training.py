@@ -179,6 +179,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                 seed=config.seed,
                 color_jitter=config.color_jitter,
                 ema_decay=config.ema_decay,
+                instance_path=config.instance_path,
                 axis_name=parallel.axis_name,
             )
         )
