@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.test_blending import rim_step
+from benchmarks.rim_seam import rim_step
 from tests.test_windows import CASES
 from uctgan_jax import Inpainter, blending
 from uctgan_jax.images import resize

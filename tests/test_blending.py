@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.rim_seam import rim_step
 from uctgan_jax import blending
 from uctgan_jax.blending import RimMatcher, extend, paste
 from uctgan_jax.windows import Window, whole
@@ -12,15 +13,6 @@ from uctgan_jax.windows import Window, whole
 def smooth_picture(height, width):
     coarse = np.random.default_rng(0).integers(40, 216, (4, 4, 3), dtype=np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-
-
-def rim_step(image, hole):
-    """Mean difference of the neighbours of which one is in the hole and one is known."""
-    steps = []
-    for axis in (0, 1):
-        rim = np.diff(hole.astype(int), axis=axis) != 0
-        steps.append(np.abs(np.diff(image.astype(float), axis=axis))[rim])
-    return np.concatenate(steps).mean()
 
 
 HOLE = np.zeros((64, 80), np.uint8)
