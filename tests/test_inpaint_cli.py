@@ -47,7 +47,7 @@ def files(tmp_path):
     return tmp_path, image
 
 
-def run(checkpoint, folder, *flags, image="p.png", mask="m.png", status=0):
+def run(checkpoint, folder, *flags, image="p.png", mask="m.png", status=0, read=True):
     assert status == inpaint.main(
         [
             f"--checkpoint={checkpoint}",
@@ -58,7 +58,8 @@ def run(checkpoint, folder, *flags, image="p.png", mask="m.png", status=0):
             *flags,
         ]
     )
-    return {path.name: read_image(path) for path in sorted((folder / "out").glob("*.png"))}
+    if read:
+        return {path.name: read_image(path) for path in sorted((folder / "out").glob("*.png"))}
 
 
 def scores(folder):
@@ -97,6 +98,22 @@ def test_fewer_completions_leave_none_of_an_earlier_run(checkpoint, files):
     assert not (folder / "out" / "walk.gif").exists()
     (only,) = scores(folder / "out")["completions"]
     assert only["difference"] is None  # from what?
+
+
+def test_files_of_others_are_left_alone(checkpoint, files, capsys):
+    folder, image = files
+    out = folder / "out"
+    write_image(out / "001.png", image)
+    run(checkpoint, folder, image="out/001.png", status=1, read=False)
+    assert "out/001.png would be overwritten" in capsys.readouterr().err
+    np.testing.assert_array_equal(read_image(out / "001.png"), image)
+    others = [out / "003.png", out / "walk.gif"]
+    for other in others:
+        other.write_bytes(b"no picture of ours")
+    for _ in range(2):
+        run(checkpoint, folder, read=False)
+    for other in others:
+        assert other.read_bytes() == b"no picture of ours"
 
 
 def test_black_is_hole(checkpoint, files):

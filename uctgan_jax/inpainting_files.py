@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import functools
 import hashlib
-import itertools
 import json
 import queue
 import sys
@@ -65,7 +64,8 @@ def complete_file(
         inpainter: the model.
         image: the picture, of any size and format; see `picture.read_picture`.
         mask: its mask, of the same size; see `images.read_mask`.
-        output: the folder; made if missing. What an earlier run wrote there is removed.
+        output: the folder; made if missing. What an earlier run wrote there is removed, and
+            nothing else.
         num_samples, seed, temperature, select: as for `Inpainter.complete`.
         instances: pictures to follow, one completion each.
         mask_convention: one of `images.MASK_CONVENTIONS`.
@@ -78,16 +78,21 @@ def complete_file(
 
     Raises:
         FileNotFoundError: a missing file.
-        ValueError: a file that is damaged or of the wrong size, or a value out of its range.
+        ValueError: a file that is damaged, of the wrong size or would be overwritten, or a value
+            out of its range.
     """
     output = Path(output).expanduser()
-    check_walk(walk, len(instances) or num_samples)
+    names = [_file_name(number) for number in range(len(instances) or num_samples)]
+    check_walk(walk, len(names))
+    for path in (image, mask, *instances):
+        if Path(path).expanduser().resolve() in [(output / n).resolve() for n in (*names, GRID)]:
+            raise ValueError(f"{path} would be overwritten: choose another output than {output}")
     origin = {
         "image": {"file": Path(image).name, "sha256": _file_digest(image)},
         "mask": {"file": Path(mask).name, "sha256": _file_digest(mask)},
         "instances": [{"file": Path(i).name, "sha256": _file_digest(i)} for i in instances],
         "checkpoint": {"step": inpainter.step, "digest": inpainter.digest},
-        "num_samples": len(instances) or num_samples,
+        "num_samples": len(names),
         "seed": None if instances else seed,
         "temperature": None if instances else temperature,
         "select": select,
@@ -109,14 +114,10 @@ def complete_file(
         select=select,
         instances=references or None,
     )
-    # From here until the new scores are written, the folder counts as unfinished.
-    (output / SCORES).unlink(missing_ok=True)
-    names = [_file_name(number) for number in range(len(result.images))]
+    _remove_earlier(output)
     for name, completion in zip(names, result.images, strict=True):
         write_picture(output / name, picture, completion, hole)
-    _remove_completions(output, first=len(names))
     write_image(output / GRID, _grid(picture.pixels, hole, result.images, references))
-    (output / WALK).unlink(missing_ok=True)
     if walk is not None:
         frames = _walk_frames(inpainter, picture.pixels, hole, result.codes[list(walk)])
         write_walk(output / WALK, frames)
@@ -298,13 +299,15 @@ def _file_name(number: int) -> str:
     return f"{number:03d}.png"
 
 
-def _remove_completions(output: Path, first: int) -> None:
-    """Removes what is left of an earlier run that wrote more."""
-    for number in itertools.count(first):
-        file = output / _file_name(number)
-        if not file.exists():
-            return
-        file.unlink()
+def _remove_earlier(output: Path) -> None:
+    """Removes what the scores in a folder say was written with them, and at last the scores."""
+    try:
+        scores = json.loads((output / SCORES).read_text())
+        count, walked = len(scores["completions"]), scores["walk"] is not None
+    except (OSError, ValueError, LookupError, TypeError):  # none, or not ours
+        return
+    for name in [*map(_file_name, range(count)), GRID, *[WALK] * walked, SCORES]:
+        (output / name).unlink(missing_ok=True)
 
 
 @functools.lru_cache(maxsize=64)  # instances are the same for all pictures of a folder
