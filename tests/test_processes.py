@@ -1,6 +1,8 @@
 """Several processes: the numbers of one, and a run that survives the death of one of them."""
 
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from uctgan_jax import training
 from uctgan_jax.checkpoints import Checkpoints
 
 ROOT = Path(training.__file__).parents[1]
+STARTED: list[subprocess.Popen] = []
 
 # argv: workdir, pictures, steps, number of processes, this process, port
 SCRIPT = """
@@ -45,7 +48,7 @@ def start(workdir, pictures, *, steps=3, processes, devices):
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "XLA_FLAGS": flags}
     arguments = [str(a) for a in (workdir, pictures, steps, processes)]
-    return [
+    started = [
         subprocess.Popen(
             [sys.executable, "-c", SCRIPT, *arguments, str(index), str(port)],
             cwd=ROOT,
@@ -56,6 +59,18 @@ def start(workdir, pictures, *, steps=3, processes, devices):
         )
         for index in range(processes)
     ]
+    STARTED.extend(started)
+    return started
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left():
+    """A test that fails leaves no endless run behind."""
+    yield
+    for process in STARTED:
+        process.kill()
+        process.wait()
+    STARTED.clear()
 
 
 def finish(processes, timeout=300):
@@ -89,14 +104,31 @@ def test_two_processes_give_the_numbers_of_one(one_process, tmp_path, picture_fo
     assert len(lines) == 3
 
 
-def test_a_killed_process_and_a_restart(tmp_path, picture_folder):
-    running = start(tmp_path, picture_folder, steps=100_000, processes=2, devices=2)
-    log = tmp_path / "metrics.jsonl"
+def start_endless(workdir, pictures):
+    """Two processes of a run that does not end by itself, once it has logged eight steps."""
+    running = start(workdir, pictures, steps=100_000, processes=2, devices=2)
+    log = workdir / "metrics.jsonl"
     deadline = time.monotonic() + 240
     while not (log.exists() and log.read_text().count("\n") >= 8):
         assert all(process.poll() is None for process in running), running[0].stdout.read()
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    return running
+
+
+def test_a_machine_to_be_taken_back_stops_all_processes_at_one_saved_step(tmp_path, picture_folder):
+    running = start_endless(tmp_path, picture_folder)
+    running[1].terminate()  # the notice reaches one process alone
+    first, second = finish(running)
+    (stopped,) = re.findall(r"told to stop: saving step (\d+), ending", first)
+    assert "told to stop" not in second
+    assert final_model(tmp_path)[0] == int(stopped) >= 8
+    last = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
+    assert json.loads(last)["step"] == int(stopped)
+
+
+def test_a_killed_process_and_a_restart(tmp_path, picture_folder):
+    running = start_endless(tmp_path, picture_folder)
     running[1].kill()
     for process in running:  # Its peer cannot go on alone; a cluster would end it.
         try:
