@@ -138,3 +138,9 @@ def test_command_line(inpainter, tmp_path):
         "model.stablehlo",
         "model.stablehlo.json",
     ]
+
+
+def test_command_line_writes_the_weights_alone(inpainter, tmp_path):
+    inpainter.save(tmp_path / "weights")
+    export.main([f"--checkpoint={tmp_path / 'weights'}", f"--output={tmp_path / 'copy'}"])
+    assert Inpainter.load(tmp_path / "copy").digest == Inpainter.load(tmp_path / "weights").digest

@@ -1,9 +1,11 @@
-"""Exports a model as one file that runs without this package.
+"""Exports a model: its weights alone, or as one file that runs without this package.
 
+    python -m uctgan_jax.export --checkpoint=DIR --output=FOLDER
     python -m uctgan_jax.export --checkpoint=DIR --output=model.stablehlo
     python -m uctgan_jax.export --checkpoint=DIR --output=model.onnx
 
-The ending decides on the format: StableHLO for JAX (`jax.export`; CPU, CUDA and TPU) or ONNX for
+A name without ending becomes a folder of weights and config, which `Inpainter.load` opens. Else the
+ending decides on the format: StableHLO for JAX (`jax.export`; CPU, CUDA and TPU) or ONNX for
 ONNX Runtime (needs the extra `onnx`). Either holds the parameters and one function,
 
     images uint8 [B, S, S, 3], masks uint8 [B, S, S, 1] with 1 = hole, codes float32 [B, K, Z]
@@ -91,20 +93,24 @@ DETAILS: dict[str, dict[str, Any]] = {
 
 
 def export_model(inpainter: Inpainter, output: str | Path) -> None:
-    """Writes a model to `output`, and its description to `output` with `.json` added.
+    """Writes a model to `output`, and the description of a file to `output` with `.json` added.
 
     Args:
         inpainter: the model.
-        output: a file ending in `.stablehlo` or `.onnx`.
+        output: a file ending in `.stablehlo` or `.onnx`; or, without ending, a folder for the
+            weights alone.
 
     Raises:
         ValueError: for another ending.
         ImportError: if ONNX's packages are missing.
     """
     output = Path(output).expanduser()
-    convert = _converter(output)
+    check_output(output)
+    if not output.suffix:
+        inpainter.save(output)
+        return
     description = DETAILS[output.suffix] | describe(inpainter)
-    data = convert(inpainter)
+    data = FORMATS[output.suffix](inpainter)
     output.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(output) as file:
         file.write(data)
@@ -159,10 +165,12 @@ def _input_shapes(inpainter: Inpainter) -> tuple[jax.ShapeDtypeStruct, ...]:
     )
 
 
-def _converter(output: Path) -> Callable[[Inpainter], bytes]:
-    if output.suffix not in FORMATS:
-        raise ValueError(f"output ({output}) must end in {' or '.join(FORMATS)}")
-    return FORMATS[output.suffix]
+def check_output(output: Path) -> None:
+    """Raises a ValueError for a name that `export_model` knows no format for."""
+    if output.suffix and output.suffix not in FORMATS:
+        raise ValueError(
+            f"output ({output}) must end in {' or '.join(FORMATS)}, or have no ending, for a folder"
+        )
 
 
 def _repeat(x: jax.Array) -> jax.Array:
@@ -189,17 +197,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--checkpoint", required=True, help="as for inpaint.py")
-    parser.add_argument("--output", required=True, type=Path, help="a .stablehlo or .onnx file")
+    parser.add_argument(
+        "--output", required=True, type=Path, help="a .stablehlo or .onnx file, or a folder"
+    )
     arguments = parser.parse_args(argv)
     try:
-        _converter(arguments.output)
+        check_output(arguments.output)
         inpainter = Inpainter.load(arguments.checkpoint)
         if arguments.output.suffix == ".onnx":
             print("converting to ONNX, which takes half a minute or more", flush=True)
         export_model(inpainter, arguments.output)
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f"uctgan_jax.export: {error}") from error
-    print(f"{arguments.output} and its description {arguments.output}.json are written")
+    described = f" and its description {arguments.output}.json" if arguments.output.suffix else ""
+    print(f"wrote {arguments.output}{described}")
 
 
 if __name__ == "__main__":
