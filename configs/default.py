@@ -40,15 +40,16 @@ MODELS = {
         attention_resolution=16,
         attention_heads=4,
     ),
+    # Sized for TPUs, see docs/performance.md: patches and widths that fill their matrix units.
     256: dict(
-        patch_size=4,
+        patch_size=8,
         code_dim=128,
-        projection_widths=(64, 128, 256, 256, 256),
-        encoder_widths=(64, 128, 256, 256, 256),
-        generator_widths=(128, 256, 256, 256, 256),
-        discriminator_widths=(128, 256, 256, 256, 256),
+        projection_widths=(256, 256, 256, 256),
+        encoder_widths=(256, 256, 256, 256),
+        generator_widths=(256, 256, 256, 256),
+        discriminator_widths=(256, 256, 256, 256),
         generator_blocks=1,
-        attention_resolution=32,
+        attention_resolution=16,
         attention_heads=1,
     ),
 }

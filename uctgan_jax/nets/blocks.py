@@ -46,8 +46,8 @@ def downsample(x: Array) -> Array:
 def upsample(x: Array) -> Array:
     """Doubles a map, nearest neighbour: [B, H, W, C] -> [B, 2H, 2W, C].
 
-    Written as the transpose of `downsample`, which a TPU takes half the time for of what it takes
-    to repeat rows and columns and, backwards, to sum them.
+    Written as the transpose of `downsample`: the same windows, on a TPU and on a CPU, there and
+    back. Repeating rows and columns gives the same numbers.
     """
     batch, height, width, channels = x.shape
     doubled = jax.ShapeDtypeStruct((batch, 2 * height, 2 * width, channels), x.dtype)
