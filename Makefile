@@ -35,7 +35,7 @@ test: $(VENV)/.installed-test
 
 # Debian and Ubuntu have it as a package: apt-get install chromium
 test-browser: $(VENV)/.installed-test
-	$(RUN) -m pytest -m browser
+	$(RUN) -m pytest -m browser tests/browser
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .
