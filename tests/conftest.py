@@ -85,6 +85,7 @@ def run_config(picture_folder) -> ml_collections.ConfigDict:
     config.log_every_steps = 1
     config.checkpoint_every_steps = 3
     config.sample_every_steps = 6
+    config.optimizer.decay_share = 0.0  # or runs of more steps would begin with other rates
     config.data.source = f"folder:{picture_folder}"
     config.data.num_threads = 2
     config.model = TINY_MODEL

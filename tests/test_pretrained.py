@@ -1,0 +1,56 @@
+"""The models that come with the package: sound, small, and good at what they are for."""
+
+import numpy as np
+import pytest
+
+from uctgan_jax import Inpainter, bundled_models
+from uctgan_jax.data.avatars import render, sample_attributes
+from uctgan_jax.data.masks import MaskOptions, draw_mask
+from uctgan_jax.inpainting import PRETRAINED
+from uctgan_jax.metrics.posterior import FACE_WINDOW
+
+
+def test_there_is_one_with_its_card():
+    assert "avatars32" in bundled_models()
+    for name in bundled_models():
+        files = {path.name: path.stat().st_size for path in (PRETRAINED / name).iterdir()}
+        assert set(files) == {"README.md", "model.json", "weights.npz"}
+        assert sum(files.values()) <= 12 * 2**20
+
+
+@pytest.fixture(scope="module", params=bundled_models())
+def model(request):
+    return Inpainter.load(request.param)
+
+
+@pytest.fixture(scope="module")
+def portraits(model):
+    """16 portraits of the test split with their faces hidden."""
+    size = model.image_size
+    images = np.stack([render(sample_attributes("test", i), size) for i in range(16)])
+    options = MaskOptions("window", region=FACE_WINDOW)
+    mask = draw_mask(np.random.default_rng(0), options, image_size=size)
+    return images, np.repeat(mask[None], len(images), axis=0)
+
+
+def hole_error(a, b, masks):
+    """Root mean square difference over the hole, levels of 255."""
+    return np.sqrt(np.square(a.astype(float) - b)[np.broadcast_to(masks, a.shape) == 1].mean())
+
+
+def test_codes_hold_the_face(model, portraits):
+    images, masks = portraits
+    own = hole_error(model.reconstruct(images, masks), images, masks)
+    others = model.complete_with(images, masks, model.project(images[::-1])[:, None])[:, 0]
+    assert own < 25
+    assert own < 0.5 * hole_error(others, images, masks)
+
+
+def test_completions_differ_as_faces_do(model, portraits):
+    images, masks = portraits
+    codes = np.random.default_rng(0).normal(size=(len(images), 2, model.code_dim))
+    first, second = np.moveaxis(model.complete_with(images, masks, codes.astype(np.float32)), 1, 0)
+    # Two portraits of the same known pixels differ by 50 to 60 levels, collapse would be 0.
+    assert 35 < hole_error(first, second, masks) < 90
+    known = np.broadcast_to(masks, images.shape) == 0
+    np.testing.assert_array_equal(first[known], images[known])
