@@ -17,8 +17,7 @@ from uctgan_jax.train_state import Optimizers, create_train_state
 
 @pytest.fixture(scope="module")
 def on_one_device(inpainter):
-    params = jax.device_get(inpainter.params)
-    return Inpainter(inpainter.config, params, 7, inpainter.digest, devices=jax.devices()[:1])
+    return inpainter.on_device(jax.devices()[0])
 
 
 @pytest.fixture

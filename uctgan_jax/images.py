@@ -6,7 +6,6 @@ white is the hole, unless the caller says `black_is_hole`.
 
 import io
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,8 @@ import cv2
 import numpy as np
 import simplejpeg
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from uctgan_jax.files import write_atomically
 
 MASK_CONVENTIONS = ("white_is_hole", "black_is_hole")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
@@ -105,15 +106,8 @@ def write_image(path: str | Path, image: np.ndarray) -> None:
         raise ValueError(f"Picture is {image.dtype} {image.shape}: must be uint8 [H, W, 1 or 3].")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
-            Image.fromarray(image[..., 0] if channels == (1,) else image).save(file, "PNG")
-            file.close()
-            os.chmod(file.name, 0o666 & ~_umask())  # a temporary file is made private
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    with write_atomically(path) as file:
+        Image.fromarray(image[..., 0] if channels == (1,) else image).save(file, "PNG")
 
 
 def resize_and_crop(image: np.ndarray, size: int) -> np.ndarray:
@@ -286,9 +280,3 @@ def _name(source: str | Path | bytes) -> str:
 
 def _size(shape: Sequence[int]) -> str:
     return " x ".join(str(n) for n in shape)
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask

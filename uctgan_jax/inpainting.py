@@ -496,7 +496,7 @@ class Inpainter:
 
 def bundled_models() -> list[str]:
     """The names of the models that come with the package, for `Inpainter.load`."""
-    return sorted(folder.parent.name for folder in PRETRAINED.glob("*/model.json"))
+    return sorted(folder.name for folder in PRETRAINED.glob("*") if is_weights_folder(folder))
 
 
 def saved_steps(path: str | Path) -> list[int]:

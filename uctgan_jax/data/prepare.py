@@ -34,6 +34,7 @@ from tqdm import tqdm
 
 from uctgan_jax.data.sources import split_folder
 from uctgan_jax.data.workers import check_main_is_guarded, cpu_count, map_in_processes
+from uctgan_jax.files import write_text
 from uctgan_jax.images import read_image, resize_and_crop
 
 ENCODINGS = ("jpeg", "png")
@@ -146,7 +147,7 @@ def _claim(output: Path, folder: Path, shards: list[_Shard], *, size: int, encod
         raise ValueError(f"{str(output)!r} is not empty: give a new folder.")
     else:
         progress.mkdir(parents=True, exist_ok=True)
-        _write_json(record, arguments)
+        write_text(record, json.dumps(arguments))
     return progress
 
 
@@ -203,7 +204,7 @@ def _write_shard(shard: _Shard, *, folder: Path, progress: Path, size: int, enco
     os.replace(partial, progress / f"{shard.stem}.array_record")
     bytes_ = (progress / f"{shard.stem}.array_record").stat().st_size
     result = {"count": count, "bytes": bytes_, "skipped": skipped}
-    _write_json(progress / f"{shard.stem}.json", result)
+    write_text(progress / f"{shard.stem}.json", json.dumps(result))
 
 
 def _finish(
@@ -253,12 +254,6 @@ def _finish(
         "skipped": skipped,
         "bytes": sum(split.num_bytes for split in splits),
     }
-
-
-def _write_json(path: Path, value: dict) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value))
-    os.replace(temporary, path)
 
 
 def main() -> None:
