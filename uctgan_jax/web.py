@@ -28,8 +28,10 @@ from PIL import Image
 
 from uctgan_jax import images
 from uctgan_jax.data import avatars
+from uctgan_jax.data.masks import MaskOptions, draw_mask
 from uctgan_jax.inpainting import Inpainter
 from uctgan_jax.interpolation import interpolate
+from uctgan_jax.metrics.posterior import FACE_WINDOW
 
 MAX_UPLOAD = "20mb"
 MAX_PIXELS = 16_000_000  # a phone's photograph has 12 million
@@ -51,9 +53,8 @@ SELECT_LABELS = {
     "realistic": "most realistic",
     "both": "different and realistic",
 }
-# Some of the test portraits, chosen to differ, and the rows and columns of a face.
+# Some of the test portraits, chosen to differ.
 EXAMPLES = (11, 15, 0, 28, 45, 53)
-FACE = (16 / 64, 51 / 64, 16 / 64, 48 / 64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,10 +110,8 @@ def open_picture(path: str | Path) -> np.ndarray:
 def example(index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     """A portrait drawn here and now, uint8 [size, size, 3], and a mask of its face [size, size]."""
     image = avatars.render(avatars.sample_attributes("test", index), size)
-    top, bottom, left, right = (round(size * place) for place in FACE)
-    mask = np.zeros((size, size), np.uint8)
-    mask[top:bottom, left:right] = 1
-    return image, mask
+    face = MaskOptions("window", region=FACE_WINDOW)
+    return image, draw_mask(np.random.default_rng(0), face, image_size=size)[..., 0]
 
 
 def view(image: np.ndarray) -> np.ndarray:
