@@ -22,6 +22,7 @@ from benchmarks import programs
 from benchmarks.device import Matmul, device_name, time_in_turns
 from configs import default
 from uctgan_jax.inpainting import Inpainter
+from uctgan_jax.train_state import NUM_CODES
 
 
 def measure(
@@ -29,7 +30,9 @@ def measure(
 ) -> dict:
     """Times a config's inpainter, each count of completions for about `seconds`."""
     networks = programs.make_networks(config)
-    params = jax.jit(networks.init_generator)(jax.random.key(config.seed))
+    key = jax.random.key(config.seed)
+    params = jax.jit(networks.init_generator)(key)
+    params["codes"] = jax.random.normal(key, (NUM_CODES, networks.code_dim))
     inpainter = Inpainter(config, params, step=0, digest="random", devices=jax.local_devices()[:1])
     batch = programs.random_batch(1, config.image_size)
     keys = jax.random.key(0)[None]

@@ -36,13 +36,18 @@ def train_program(
       `create() -> state` and `step(state, batch) -> (state, metrics)`, see `make_train_step`.
     """
     networks = make_networks(config)
-    optimizers = make_optimizers(**config.optimizer, num_steps=config.num_train_steps)
+    optimizers = make_optimizers(
+        **config.optimizer,
+        num_steps=config.num_train_steps,
+        reconstruction_steps=config.reconstruction_steps,
+    )
     step = make_train_step(
         networks=networks,
         optimizers=optimizers,
         weights=LossWeights(**config.loss),
         seed=config.seed,
         color_jitter=config.color_jitter,
+        tint_strength=config.tint,
         ema_decay=config.ema_decay,
         instance_path=config.instance_path,
         axis_name=axis_name,

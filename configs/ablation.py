@@ -19,6 +19,7 @@ def get_config(ablation: str) -> ml_collections.ConfigDict:
     elif name == "no_instance":
         config.instance_path = False
     elif name == "no_reconstruction":
+        config.reconstruction_steps = 0
         config.loss.reconstruction = 0.0
         config.loss.reconstruction_hole = 0.0
     elif name == "no_kl":

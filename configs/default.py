@@ -62,6 +62,7 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.image_size = image_size
     config.batch_size = 64  # over all devices
     config.num_train_steps = 500_000
+    config.reconstruction_steps = 0  # the first of them: I_r alone, no D; under half the cost
     config.log_every_steps = 100
     config.checkpoint_every_steps = 5_000
     config.sample_every_steps = 5_000
@@ -104,6 +105,7 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.optimizer.decay_share = 0.5  # of the steps, the last, in which both rates fall to 0
     config.instance_path = True  # complete with other pictures' codes in training; else an ablation
     config.color_jitter = 0.5  # gain and offset on what E1 sees in training; 0 for none
+    config.tint = 0.4  # the same, up to, on what is to be completed; 0 for none
     config.ema_decay = 0.999
 
     config.eval = ml_collections.ConfigDict()

@@ -9,7 +9,7 @@ from configs import default
 from tests.conftest import TINY_MODEL
 from uctgan_jax import Inpainter
 from uctgan_jax.checkpoints import Checkpoints
-from uctgan_jax.inpainting import sample_prior, saved_steps
+from uctgan_jax.inpainting import draw_codes, sample_codes, saved_steps
 from uctgan_jax.interpolation import interpolate
 from uctgan_jax.selection import SELECTIONS, choose, nearest_distances, pair_distances
 from uctgan_jax.train_state import Optimizers, create_train_state
@@ -93,11 +93,24 @@ def test_the_rows_of_a_batch_are_split_over_the_devices(inpainter):
     ]
 
 
-def test_prior_codes_are_standard_normal_and_each_their_own():
-    codes = np.asarray(sample_prior(jax.random.split(jax.random.key(0), 50), 20, 8))
-    assert codes.shape == (50, 20, 8)
-    assert abs(codes.mean()) < 0.05 and abs(codes.std() - 1) < 0.05
-    assert len(np.unique(codes.reshape(-1, 8), axis=0)) == 50 * 20
+def test_codes_drawn_are_the_models_and_none_comes_twice():
+    codes = np.arange(12, dtype=np.float32).reshape(6, 2)
+    drawn = np.asarray(sample_codes(codes, jax.random.split(jax.random.key(0), 50), 6))
+    np.testing.assert_array_equal(np.sort(drawn, axis=1), np.broadcast_to(codes, (50, 6, 2)))
+    assert len(np.unique(drawn[:, 0], axis=0)) == 6  # each picture has its own order
+    np.testing.assert_array_equal(
+        sample_codes(codes, jax.random.split(jax.random.key(0), 50), 2), drawn[:, :2]
+    )
+    np.testing.assert_array_equal(np.sort(draw_codes(codes, 6, seed=3), axis=0), codes)
+    np.testing.assert_array_equal(draw_codes(codes, 2, seed=3), draw_codes(codes, 6, seed=3)[:2])
+
+
+def test_no_more_completions_than_codes(inpainter, picture, batch):
+    with pytest.raises(ValueError, match=r"num_samples \(4097\) must be from 1 to 4096"):
+        inpainter.complete(*picture, num_samples=4097)
+    keys = jax.random.split(jax.random.key(0), 8)
+    with pytest.raises(ValueError, match=r"num_samples \(5000\) must be from 1 to 4096"):
+        inpainter.sample(batch["image"], batch["mask"], keys, 5000)
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (50, 90), (97, 41), (16, 16)])

@@ -23,6 +23,7 @@ def two_steps(networks, batch, mode, devices):
             weights=LOSS_WEIGHTS,
             seed=0,
             color_jitter=0.4,
+            tint_strength=0.4,
             ema_decay=0.9,
             instance_path=True,
             axis_name=parallel.axis_name,

@@ -12,14 +12,24 @@ import pytest
 from tests.conftest import LOSS_WEIGHTS, TINY_MODEL, assert_trees_equal
 from uctgan_jax.nets import build_networks
 from uctgan_jax.nets.blocks import space_to_depth
-from uctgan_jax.train_state import Optimizers, create_train_state
-from uctgan_jax.train_step import LossWeights, composite, jitter_colors, make_train_step, normalize
+from uctgan_jax.train_state import NUM_CODES, Optimizers, create_train_state
+from uctgan_jax.train_step import (
+    LossWeights,
+    composite,
+    jitter_colors,
+    make_train_step,
+    normalize,
+    tint,
+)
 
 OPTIMIZERS = Optimizers(generator=optax.adam(1e-3, 0.0, 0.99), discriminator=optax.adam(1e-3))
 
 
 def make_step(networks, weights=LOSS_WEIGHTS, **changes):
-    options = dict(seed=0, color_jitter=0.4, ema_decay=0.9, instance_path=True) | changes
+    options = (
+        dict(seed=0, color_jitter=0.4, tint_strength=0.4, ema_decay=0.9, instance_path=True)
+        | changes
+    )
     return jax.jit(
         make_train_step(networks=networks, optimizers=OPTIMIZERS, weights=weights, **options)
     )
@@ -75,6 +85,18 @@ def test_learns_to_reconstruct(step, state, batch):
     assert float(metrics["loss/reconstruction"]) < 0.8 * first
 
 
+def test_keeps_the_codes_of_the_latest_pictures(step, state, batch):
+    once, _ = step(state, batch)
+    twice, _ = step(once, batch)
+    changed = [
+        np.flatnonzero((a != b).any(axis=1)).tolist()
+        for a, b in ((state.codes, once.codes), (once.codes, twice.codes))
+    ]
+    assert changed == [list(range(8)), list(range(8, 16))]
+    last = state.replace(step=jnp.int32(NUM_CODES // 8))
+    assert_trees_equal(step(last, batch)[0].codes, once.codes)  # the oldest go first
+
+
 def test_average_ramps_up(step, state, batch):
     """After the first step the decay is (1 + 0) / (10 + 0), not the 0.9 of the config."""
     moved, _ = step(state, batch)
@@ -119,6 +141,7 @@ def test_weight_zero_turns_a_term_off(networks, state, batch, term):
         weights=dataclasses.replace(LOSS_WEIGHTS, **{term: 0.0}),
         seed=0,
         color_jitter=0.4,
+        tint_strength=0.4,
         ema_decay=0.9,
         instance_path=True,
     )
@@ -204,3 +227,12 @@ def test_jitter_colors_moves_each_picture_its_own_way_within_bounds():
     assert not np.allclose(jittered[..., 0], jittered[..., 1])
     patches = jitter_colors(keys, space_to_depth(images, 2), 0.4)
     np.testing.assert_array_equal(patches, space_to_depth(jittered, 2))
+
+
+def test_tint_is_the_same_jitter_of_all_patches_and_weaker_for_some():
+    keys = jax.random.split(jax.random.key(0), 64)
+    images = jnp.broadcast_to(jnp.linspace(-0.5, 0.5, 16).reshape(1, 4, 4, 1), (64, 4, 4, 3))
+    moved = np.abs(np.asarray(tint(keys, images, 0.4)) - images).max(axis=(1, 2, 3))
+    assert 0 < moved.min() < 0.1 and 0.3 < moved.max() <= 0.6
+    patches = tint(keys, space_to_depth(images, 2), 0.4)
+    np.testing.assert_array_equal(patches, space_to_depth(tint(keys, images, 0.4), 2))

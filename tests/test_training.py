@@ -71,6 +71,17 @@ def test_three_steps_and_three_more_equal_six(straight, tmp_path, picture_folder
     assert f"resuming from step 3 in {tmp_path}" in capfd.readouterr().out
 
 
+def test_the_first_steps_are_for_reconstructions_alone(tmp_path, picture_folder):
+    config = make_config(picture_folder, reconstruction_steps=3)
+    state = training.train(config, tmp_path)
+    assert int(state.step) == 6 and int(state.discriminator_opt_state[0].count) == 3
+    parts = [
+        {"loss/discriminator", "loss/adversarial", "loss/manifold"} & set(r)
+        for r in records(tmp_path)
+    ]
+    assert [len(part) for part in parts] == [0, 0, 0, 3, 3, 3]
+
+
 def test_a_finished_run_is_left_as_it_is(straight, picture_folder):
     workdir, expected = straight
     before = (workdir / "metrics.jsonl").read_text()
@@ -86,6 +97,7 @@ def test_the_inpainter_loads_what_training_saved(straight):
         expected = state.ema_params | {
             "discriminator": state.discriminator_params,
             "spectral_norm": state.spectral_norm,
+            "codes": state.codes,
         }
         assert_trees_equal(jax.device_get(inpainter.params), expected)
 
@@ -113,12 +125,17 @@ def test_learning_rates_fall_over_the_last_share_of_the_steps(decay_share, sizes
         beta2=0.9,
         decay_share=decay_share,
         num_steps=4,
+        reconstruction_steps=1,
     )
-    for optimizer, rate in ((optimizers.generator, 0.1), (optimizers.discriminator, 0.2)):
+    # D is not there for the first step.
+    for optimizer, expected in (
+        (optimizers.generator, [0.1 * size for size in sizes]),
+        (optimizers.discriminator, [0.2 * size for size in sizes[1:]]),
+    ):
         state = optimizer.init(np.zeros(()))
-        for size in sizes:  # Adam's step is as long as its rate while gradients are constant.
+        for rate in expected:  # Adam's step is as long as its rate while gradients are constant.
             update, state = optimizer.update(np.ones(()), state)
-            assert update == pytest.approx(-rate * size, rel=1e-4)
+            assert update == pytest.approx(-rate, rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +152,8 @@ def test_learning_rates_fall_over_the_last_share_of_the_steps(decay_share, sizes
             r"optimizer.decay_share \(1.5\) must be in",
         ),
         (dict(color_jitter=-0.1), ValueError, r"color_jitter \(-0.1\) must be in"),
+        (dict(tint=1.0), ValueError, r"tint \(1.0\) must be in"),
+        (dict(reconstruction_steps=-1), ValueError, r"reconstruction_steps \(-1\) must be 0 or"),
         (dict(data=dict(source="nosuchset")), ValueError, "'nosuchset'"),
         (dict(data=dict(source="folder:/no/such")), FileNotFoundError, "/no/such"),
         (dict(mask=dict(kind="hexagon")), ValueError, "'hexagon'"),
@@ -159,6 +178,9 @@ def test_all_weights_zero_is_refused(tmp_path, picture_folder):
     for name in config.loss:
         config.loss[name] = 0.0
     with pytest.raises(ValueError, match="nothing to train"):
+        training.train(config, tmp_path)
+    config.loss.kl, config.reconstruction_steps = 0.01, 2
+    with pytest.raises(ValueError, match=r"reconstruction_steps \(2\) must be 0 when"):
         training.train(config, tmp_path)
 
 

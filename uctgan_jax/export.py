@@ -11,8 +11,9 @@ ONNX Runtime (needs the extra `onnx`). Either holds the parameters and one funct
     images uint8 [B, S, S, 3], masks uint8 [B, S, S, 1] with 1 = hole, codes float32 [B, K, Z]
         -> completions uint8 [B, K, S, S, 3], known pixels as they are
 
-for any B and K from 1 on. S, Z and where the model comes from are in `OUTPUT.json` beside it.
-`examples/run_exported.py` runs a StableHLO file.
+for any B and K from 1 on. S, Z and where the model comes from are in `OUTPUT.json` beside it, and
+codes to draw from, float32 [N, Z], in `OUTPUT.codes.npy`. `examples/run_exported.py` runs a
+StableHLO file.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from unittest import mock
 import einops
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import export
 from jax.extend.core import jaxpr_as_fun
 
@@ -93,7 +95,7 @@ DETAILS: dict[str, dict[str, Any]] = {
 
 
 def export_model(inpainter: Inpainter, output: str | Path) -> None:
-    """Writes a model to `output`, and the description of a file to `output` with `.json` added.
+    """Writes a model to `output`, and beside a file its description and codes to draw from.
 
     Args:
         inpainter: the model.
@@ -114,6 +116,8 @@ def export_model(inpainter: Inpainter, output: str | Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(output) as file:
         file.write(data)
+    with write_atomically(output.with_name(output.name + ".codes.npy")) as file:
+        np.save(file, jax.device_get(inpainter.params["codes"]))
     write_text(output.with_name(output.name + ".json"), json.dumps(description, indent=2) + "\n")
 
 
@@ -128,7 +132,7 @@ def describe(inpainter: Inpainter) -> dict[str, Any]:
         "inputs": {name: _describe(shape) for name, shape in zip(INPUTS, shapes, strict=True)},
         "outputs": {OUTPUT: _describe(completions)},
         "mask": "1 = hole",
-        "codes": "standard normal",
+        "codes": "rows of the .codes.npy file beside this one",
         "step": inpainter.step,
         "digest": inpainter.digest,
         "jax": jax.__version__,
@@ -209,8 +213,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         export_model(inpainter, arguments.output)
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f"uctgan_jax.export: {error}") from error
-    described = f" and its description {arguments.output}.json" if arguments.output.suffix else ""
-    print(f"wrote {arguments.output}{described}")
+    beside = f", {arguments.output}.codes.npy and {arguments.output}.json"
+    print(f"wrote {arguments.output}{beside if arguments.output.suffix else ''}")
 
 
 if __name__ == "__main__":

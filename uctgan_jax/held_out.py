@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from uctgan_jax import images as host_images
-from uctgan_jax.inpainting import complete_codes, sample_prior
+from uctgan_jax.inpainting import complete_codes, sample_codes
 from uctgan_jax.nets import Networks
+from uctgan_jax.train_state import TrainState
 from uctgan_jax.train_step import normalize
 
 NUM_PICTURES = 32
@@ -22,7 +23,7 @@ _NUM_SAMPLES = 6
 
 
 class HeldOut:
-    """The same held-out pictures and codes at every visit."""
+    """The same held-out pictures at every visit."""
 
     def __init__(self, networks: Networks, batch: Mapping[str, np.ndarray], folder: Path):
         """Takes a batch of `NUM_PICTURES` or fewer, and the folder for the sheets."""
@@ -32,14 +33,16 @@ class HeldOut:
         self._writer = clu.asynclib.Pool("samples", max_workers=1)
 
         @jax.jit
-        def complete(params: Any, images: jax.Array, masks: jax.Array) -> jax.Array:
-            """Completions with codes from the prior and, last, with the picture's own."""
+        def complete(
+            params: Any, codes: jax.Array, images: jax.Array, masks: jax.Array
+        ) -> jax.Array:
+            """Completions with codes of training pictures and, last, with the picture's own."""
             keys = jax.random.split(jax.random.key(0), images.shape[0])
-            prior = sample_prior(keys, _NUM_SAMPLES, networks.code_dim)
+            drawn = sample_codes(codes, keys, _NUM_SAMPLES)
             image = normalize(networks.to_patches(images))
             own, _ = networks.projection.apply({"params": params["projection"]}, image)
-            codes = jnp.concatenate([prior, own[:, None]], axis=1)
-            return complete_codes(networks, params, images, masks, codes)
+            drawn_and_own = jnp.concatenate([drawn, own[:, None]], axis=1)
+            return complete_codes(networks, params, images, masks, drawn_and_own)
 
         self._complete = complete
 
@@ -49,7 +52,7 @@ class HeldOut:
     def __exit__(self, *exc_info: object) -> None:
         self._writer.join()
 
-    def visit(self, step: int, params: Any, *, draw: bool) -> float:
+    def visit(self, state: TrainState, *, draw: bool) -> float:
         """Measures averaged parameters and, if asked, draws `<step>.png` in the background.
 
         Returns:
@@ -57,9 +60,9 @@ class HeldOut:
             [0, 2]. It falls while the networks learn; diversity and realism it cannot tell.
         """
         images, masks = self._batch["image"], self._batch["mask"]
-        completions = np.asarray(self._complete(params, images, masks))
+        completions = np.asarray(self._complete(state.ema_params, state.codes, images, masks))
         if draw and jax.process_index() == 0:
-            self._writer(self._write_sheet)(step, completions[:_NUM_DRAWN, :-1])
+            self._writer(self._write_sheet)(int(state.step), completions[:_NUM_DRAWN, :-1])
         errors = np.abs(completions[:, -1].astype(np.float64) - images) / 127.5
         return float(errors.mean(axis=-1, keepdims=True)[masks > 0].mean())
 

@@ -72,35 +72,31 @@ def complete_codes(
     return composite(pictures, images[:, None], masks[:, None])
 
 
-def sample_prior(keys: Array, num_samples: int, code_dim: int) -> Array:
-    """Codes from the prior N(0, I).
+def sample_codes(codes: Array, keys: Array, num_samples: int) -> Array:
+    """Some of a model's codes for each picture, none twice.
 
     Args:
+        codes: the codes of training pictures, float32 [N, Z].
         keys: `jax.random.key` array [B], one a picture.
-        num_samples: codes a picture; the first of many equal the first of few.
-        code_dim: Z.
+        num_samples: K, at most N; the first of many equal the first of few.
 
     Returns:
         float32 [B, K, Z].
     """
-
-    def draw(key: Array) -> Array:
-        sample_keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(num_samples))
-        return jax.vmap(lambda k: jax.random.normal(k, (code_dim,)))(sample_keys)
-
-    return jax.vmap(draw)(keys)
+    order = jax.vmap(lambda key: jax.random.permutation(key, len(codes)))(keys)
+    return codes[order[:, :num_samples]]
 
 
 def draw_codes(
-    num_samples: int, code_dim: int, *, seed: int = 0, temperature: float = 1.0
+    codes: np.ndarray, num_samples: int, *, seed: int = 0, temperature: float = 1.0
 ) -> np.ndarray:
-    """Codes from the prior N(0, temperature^2 I), on the host: nothing to compile for each count.
+    """Some of a model's codes, on the host: nothing to compile for each count.
 
     Args:
-        num_samples: K; the first of many equal the first of few.
-        code_dim: Z.
+        codes: the codes of training pictures, float32 [N, Z].
+        num_samples: K, at most N, none twice; the first of many equal the first of few.
         seed: 0 or more.
-        temperature: 0 or more.
+        temperature: what they are multiplied by, 0 or more.
 
     Returns:
         float32 [K, Z].
@@ -108,15 +104,20 @@ def draw_codes(
     Raises:
         ValueError: if a value is out of its range.
     """
-    for name, value, lowest in (
-        ("num_samples", num_samples, 1),
-        ("seed", seed, 0),
-        ("temperature", temperature, 0),
-    ):
-        if not lowest <= value < np.inf:
-            raise ValueError(f"{name} ({value}) must be at least {lowest}, and finite")
-    noise = np.random.default_rng(seed).standard_normal((num_samples, code_dim), np.float32)
-    return noise * np.float32(temperature)
+    _check_num_samples(num_samples, len(codes))
+    for name, value in (("seed", seed), ("temperature", temperature)):
+        if not 0 <= value < np.inf:
+            raise ValueError(f"{name} ({value}) must be at least 0, and finite")
+    order = np.random.default_rng(seed).permutation(len(codes))
+    return codes[order[:num_samples]] * np.float32(temperature)
+
+
+def _check_num_samples(num_samples: int, num_codes: int) -> None:
+    if not 1 <= num_samples <= num_codes:
+        raise ValueError(
+            f"num_samples ({num_samples}) must be from 1 to {num_codes}, the number of codes that"
+            " the model keeps"
+        )
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,8 @@ class Inpainter:
 
         Args:
             config: of the run.
-            params: of E1, E2 and G, `{"projection", "encoder", "generator"}`, and of D,
+            params: of E1, E2 and G, `{"projection", "encoder", "generator"}`; the codes of
+                training pictures to draw from, `{"codes"}`, float32 [N, Z]; and of D,
                 `{"discriminator", "spectral_norm"}`, without which completions cannot be ranked.
             step: the training step they come from.
             digest: their SHA-256.
@@ -181,7 +183,8 @@ class Inpainter:
         mesh = Mesh(np.asarray(self.devices), ("batch",))
         self._split = NamedSharding(mesh, PartitionSpec("batch"))
         self.params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
-        self._sample = jax.jit(self._sample_prior, static_argnames="num_samples")
+        self._codes = np.asarray(params["codes"])
+        self._sample = jax.jit(self._sample_codes, static_argnames="num_samples")
         self._complete = jax.jit(self._complete_codes)
         self._generate_pictures = jax.jit(self._all_pixels)
         self._mean_codes = jax.jit(self._project)
@@ -240,17 +243,21 @@ class Inpainter:
     def sample(
         self, images: np.ndarray, masks: np.ndarray, keys: Array, num_samples: int
     ) -> np.ndarray:
-        """Completes pictures of the model's size with codes from the prior.
+        """Completes pictures of the model's size with codes of training pictures.
 
         Args:
             images: uint8 [B, S, S, 3].
             masks: uint8 [B, S, S, 1], 1 = hole.
             keys: `jax.random.key` array [B]; a picture's completions depend on its own key only.
-            num_samples: K.
+            num_samples: K, at most the number of codes that the model keeps.
 
         Returns:
             uint8 [B, K, S, S, 3], known pixels as they are.
+
+        Raises:
+            ValueError: if `num_samples` is out of its range.
         """
+        _check_num_samples(num_samples, len(self._codes))
         return self._spread(self._sample, images, masks, keys, num_samples=num_samples)
 
     def complete_with(self, images: np.ndarray, masks: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -335,7 +342,8 @@ class Inpainter:
         Args:
             image: uint8 [H, W, 3].
             mask: uint8 or bool [H, W] or [H, W, 1], nonzero = hole.
-            num_samples: completions to draw; unused with `instances` or `codes`.
+            num_samples: completions to draw, each with the code of another training picture;
+                unused with `instances` or `codes`.
             seed: of the draw: the same seed gives the same completions, and without `select`
                 the first of many are those of few.
             temperature: what the codes drawn are multiplied by: under 1 for more likely and more
@@ -367,10 +375,8 @@ class Inpainter:
         elif instances is not None:
             codes = self.project(instances)
         else:
-            if num_samples < 1:
-                raise ValueError(f"num_samples ({num_samples}) must be at least 1")
             num_draws = num_samples * (oversample if select else 1)
-            codes = draw_codes(num_draws, self.code_dim, seed=seed, temperature=temperature)
+            codes = draw_codes(self._codes, num_draws, seed=seed, temperature=temperature)
         windows = place_windows(mask, self.image_size, self._hole_share())
         views = [view(image, mask, window.box, self.image_size) for window in windows]
         # Candidates are judged by the largest hole, at the model's resolution.
@@ -469,10 +475,10 @@ class Inpainter:
         arrays = jax.device_put(arrays, self._split)
         return np.asarray(function(self.params, *arrays, **static))[:batch_size]
 
-    def _sample_prior(
+    def _sample_codes(
         self, params: PyTree, images: Array, masks: Array, keys: Array, num_samples: int
     ) -> Array:
-        codes = sample_prior(keys, num_samples, self.code_dim)
+        codes = sample_codes(params["codes"], keys, num_samples)
         return complete_codes(self.networks, params, images, masks, codes)
 
     def _complete_codes(self, params: PyTree, images: Array, masks: Array, codes: Array) -> Array:

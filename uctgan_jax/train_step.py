@@ -42,7 +42,7 @@ def composite(output: Array, target: Array, mask: Array) -> Array:
     return jnp.where(mask > 0.5, output, target)
 
 
-def jitter_colors(key: Array, images: Array, strength: float) -> Array:
+def jitter_colors(key: Array, images: Array, strength: float | Array) -> Array:
     """A random gain and offset a channel and picture, clipped to [-1, 1].
 
     What E1 sees is jittered and what G must return is not, so that colours cannot come from the
@@ -51,12 +51,23 @@ def jitter_colors(key: Array, images: Array, strength: float) -> Array:
     Args:
       key: one key a picture, [B].
       images: patches, [B, h, w, pixels * 3] in [-1, 1].
-      strength: gains lie in 1 +- strength, offsets in +- strength.
+      strength: gains lie in 1 +- strength, offsets in +- strength; a number, or [B, 1, 1, 1].
     """
     draw = jax.vmap(lambda k: jax.random.uniform(k, (2, 1, 1, 3), minval=-1.0, maxval=1.0))(key)
     draw = jnp.tile(draw, images.shape[-1] // 3)
     gain, offset = 1.0 + strength * draw[:, 0], strength * draw[:, 1]
     return jnp.clip(images * gain + offset, -1.0, 1.0)
+
+
+def tint(key: Array, images: Array, strength: float) -> Array:
+    """`jitter_colors` by up to `strength`, as much as each picture draws: many hardly at all.
+
+    It is for the picture to complete, not for what E1 sees of it: the code then says nothing sure
+    about a colour of which there is something to see.
+    """
+    keys = jax.vmap(lambda k: jax.random.split(k))(key)
+    share = jax.vmap(lambda k: jax.random.uniform(k, (1, 1, 1)))(keys[:, 0])
+    return jitter_colors(keys[:, 1], images, strength * share)
 
 
 def make_train_step(
@@ -66,6 +77,7 @@ def make_train_step(
     weights: LossWeights,
     seed: int,
     color_jitter: float,
+    tint_strength: float,
     ema_decay: float,
     instance_path: bool,
     axis_name: str | None = None,
@@ -82,9 +94,10 @@ def make_train_step(
       weights: of the loss terms.
       seed: seed of all noise.
       color_jitter: strength of `jitter_colors` on what E1 sees of I_i and I_g; 0 for none.
+      tint_strength: strength of `tint` on I_g as everything else sees it; 0 for none.
       ema_decay: final decay of the parameter average; it ramps up as (1 + step) / (10 + step).
-      instance_path: complete with the instance's code too. Without it, the ablation, I_r alone is
-        made and judged, and the terms of I_c are left out: a conditional VAE-GAN.
+      instance_path: complete with the instance's code too. Without it I_r alone is made and
+        judged, and the terms of I_c are left out: a conditional VAE-GAN.
       axis_name: the mapped axis to average gradients over, None if the whole batch is here.
 
     Returns:
@@ -105,34 +118,31 @@ def make_train_step(
         return networks.discriminator.apply(variables, images, masks)
 
     def generator_loss(
-        params: PyTree, state: TrainState, batch: Mapping[str, Array]
-    ) -> tuple[Array, tuple[dict[str, Array], Array]]:
-        """The generator side's loss; also its terms, and the composites D learns from."""
-        keys = jax.vmap(lambda index: jax.random.split(_example_key(seed, index), 4))(
-            batch["index"]
-        )
-        target = normalize(batch["image"])
-        instance = normalize(batch["instance"])
+        params: PyTree, state: TrainState, batch: Mapping[str, Array], target: Array, keys: Array
+    ) -> tuple[Array, tuple[dict[str, Array], Array, Array]]:
+        """The generator side's loss; also its terms, the composites D learns from, and z_g."""
         mask = batch["mask"].astype(jnp.float32)
         hole = each_color(mask)
         size = target.shape[0]
 
         # z_i ~ E1(I_i) and z_g ~ E1(I_g), in one pass.
-        views = jnp.concatenate([instance, target])
+        views = jnp.concatenate([batch["instance"], batch["image"]][-num_paths:])
+        views = normalize(views)
         if color_jitter:
-            views = jitter_colors(jnp.concatenate([keys[:, 0], keys[:, 1]]), views, color_jitter)
+            jitter_keys = jnp.concatenate([keys[:, 0], keys[:, 1]][-num_paths:])
+            views = jitter_colors(jitter_keys, views, color_jitter)
         mean, log_variance = project(params, views)
         noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(
-            jnp.concatenate([keys[:, 2], keys[:, 3]])
+            jnp.concatenate([keys[:, 2], keys[:, 3]][-num_paths:])
         )
         code = sample_code(noise, mean, log_variance)
+        own_code = code[-size:]
 
         # I_c = G(z_i, E2(I_m)) and I_r = G(z_g, E2(I_m)): the condition is encoded once. E1 learns
         # what codes mean from the known pair alone; the instance path teaches G and E2 to follow
         # any code. A gradient into E1 from there lets it satisfy the manifold term by itself.
-        code = jnp.concatenate([jax.lax.stop_gradient(code[:size]), code[size:]])
-        if not instance_path:
-            code = code[size:]
+        if instance_path:
+            code = jnp.concatenate([jax.lax.stop_gradient(code[:size]), own_code])
         condition = networks.encoder.apply({"params": params["encoder"]}, target, mask)
         masks = jnp.concatenate([mask] * num_paths)
         outputs = networks.generator.apply(
@@ -168,7 +178,7 @@ def make_train_step(
             )
             terms["adversarial"] = losses.hinge_generator(fake_logits=fake_logits)
         total = sum(getattr(weights, name) * value for name, value in terms.items())
-        return total, (terms, fakes)
+        return total, (terms, fakes, own_code)
 
     def discriminator_loss(
         params: PyTree, state: TrainState, real: Array, fakes: Array, mask: Array
@@ -191,9 +201,15 @@ def make_train_step(
         batch = {
             name: x if name == "index" else networks.to_patches(x) for name, x in batch.items()
         }
-        (total, (terms, fakes)), generator_grads = jax.value_and_grad(generator_loss, has_aux=True)(
-            state.generator_params, state, batch
+        keys = jax.vmap(lambda index: jax.random.split(_example_key(seed, index), 5))(
+            batch["index"]
         )
+        target = normalize(batch["image"])
+        if tint_strength:
+            target = tint(keys[:, 4], target, tint_strength)
+        (total, (terms, fakes, codes)), generator_grads = jax.value_and_grad(
+            generator_loss, has_aux=True
+        )(state.generator_params, state, batch, target, keys)
         scalars = {f"loss/{name}": value for name, value in terms.items()}
         scalars["loss/generator"] = total
         grads = {"generator": generator_grads}
@@ -203,13 +219,14 @@ def make_train_step(
                 jax.value_and_grad(discriminator_loss, has_aux=True)(
                     state.discriminator_params,
                     state,
-                    normalize(batch["image"]),
+                    target,
                     jax.lax.stop_gradient(fakes),
                     batch["mask"].astype(jnp.float32),
                 )
             )
         if axis_name is not None:
             grads, scalars = jax.lax.pmean((grads, scalars), axis_name)
+            codes = jax.lax.all_gather(codes, axis_name, tiled=True)
 
         generator_params, generator_opt_state = _update(
             optimizers.generator,
@@ -223,6 +240,7 @@ def make_train_step(
             "ema_params": _moving_average(
                 state.ema_params, generator_params, state.step, ema_decay
             ),
+            "codes": _remember(state.codes, codes, state.step),
         }
         if weights.adversarial:
             discriminator_params, discriminator_opt_state = _update(
@@ -262,6 +280,13 @@ def _update(
 ) -> tuple[PyTree, optax.OptState]:
     updates, opt_state = optimizer.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state
+
+
+def _remember(memory: Array, codes: Array, step: Array) -> Array:
+    """`memory` [N, Z] with the oldest rows replaced by `codes` [B, Z], of which N are enough."""
+    codes = codes[: len(memory)]
+    rows = (step * len(codes) + jnp.arange(len(codes))) % len(memory)
+    return memory.at[rows].set(codes)
 
 
 def _moving_average(average: PyTree, params: PyTree, step: Array, decay: float) -> PyTree:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 import json
 import sys
@@ -12,6 +14,7 @@ from typing import Any
 
 import clu.parameter_overview
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
@@ -64,21 +67,25 @@ def make_optimizers(
     beta2: float,
     decay_share: float,
     num_steps: int,
+    reconstruction_steps: int = 0,
 ) -> Optimizers:
     """Adam for both sides, each with its own learning rate.
 
-    Rates are constant and fall linearly to 0 over the last `decay_share` of `num_steps`.
+    Rates are constant and fall linearly to 0 over the last `decay_share` of `num_steps`. D takes
+    no part in the first `reconstruction_steps`, and counts its own steps.
     """
+    decay_steps = round(decay_share * num_steps)
 
-    def adam(learning_rate: float) -> optax.GradientTransformation:
-        decay_steps = round(decay_share * num_steps)
-        schedule = optax.linear_schedule(
-            learning_rate, 0.0, decay_steps, transition_begin=num_steps - decay_steps
-        )
+    def adam(learning_rate: float, first_step: int) -> optax.GradientTransformation:
+        def schedule(count: jax.Array) -> jax.Array:
+            left = num_steps - first_step - count
+            return learning_rate * jnp.clip(left / max(decay_steps, 1), 0.0, 1.0)
+
         return optax.adam(schedule, beta1, beta2)
 
     return Optimizers(
-        generator=adam(generator_learning_rate), discriminator=adam(discriminator_learning_rate)
+        generator=adam(generator_learning_rate, 0),
+        discriminator=adam(discriminator_learning_rate, reconstruction_steps),
     )
 
 
@@ -98,14 +105,24 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             raise ValueError(f"loss.{name} ({weight}) must be 0 (off) or a positive number")
     if not any(config.loss.values()):
         raise ValueError("every weight in loss is 0: there is nothing to train")
+    if config.reconstruction_steps < 0:
+        raise ValueError(f"reconstruction_steps ({config.reconstruction_steps}) must be 0 or more")
+    if config.reconstruction_steps and not (
+        config.loss.reconstruction or config.loss.reconstruction_hole
+    ):
+        raise ValueError(
+            f"reconstruction_steps ({config.reconstruction_steps}) must be 0 when"
+            " loss.reconstruction and loss.reconstruction_hole are 0"
+        )
     if not 0 <= config.optimizer.decay_share <= 1:
         raise ValueError(
             f"optimizer.decay_share ({config.optimizer.decay_share}) must be in [0, 1]"
         )
     if not 0 <= config.ema_decay < 1:
         raise ValueError(f"ema_decay ({config.ema_decay}) must be in [0, 1)")
-    if not 0 <= config.color_jitter < 1:
-        raise ValueError(f"color_jitter ({config.color_jitter}) must be in [0, 1)")
+    for name in ("color_jitter", "tint"):
+        if not 0 <= config[name] < 1:
+            raise ValueError(f"{name} ({config[name]}) must be in [0, 1)")
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
@@ -138,7 +155,11 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         **config.model,
     )
     weights = LossWeights(**config.loss)
-    optimizers = make_optimizers(**config.optimizer, num_steps=config.num_train_steps)
+    optimizers = make_optimizers(
+        **config.optimizer,
+        num_steps=config.num_train_steps,
+        reconstruction_steps=config.reconstruction_steps,
+    )
     _check_workdir(workdir, config)
     source, held_out_source = (
         sources.open_source(
@@ -171,18 +192,20 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         _say(f"{'resuming' if first_step else 'starting'} from step {first_step} in {workdir}")
         if jax.process_index() == 0:
             write_text(workdir / "parameters.txt", _parameter_table(state))
-        step_fn = parallel.compile(
-            make_train_step(
-                networks=networks,
-                optimizers=optimizers,
-                weights=weights,
-                seed=config.seed,
-                color_jitter=config.color_jitter,
-                ema_decay=config.ema_decay,
-                instance_path=config.instance_path,
-                axis_name=parallel.axis_name,
-            )
+        make_step = functools.partial(
+            make_train_step,
+            networks=networks,
+            optimizers=optimizers,
+            seed=config.seed,
+            color_jitter=config.color_jitter,
+            tint_strength=config.tint,
+            ema_decay=config.ema_decay,
+            axis_name=parallel.axis_name,
         )
+        reconstruct = parallel.compile(
+            make_step(weights=dataclasses.replace(weights, adversarial=0.0), instance_path=False)
+        )
+        complete = parallel.compile(make_step(weights=weights, instance_path=config.instance_path))
         batches = pipeline.train_batches(
             source,
             batch_size=config.batch_size,
@@ -208,10 +231,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             batches = parallel.prefetch(device_types(batches))
             if first_step < config.num_train_steps:
                 batch = next(batches)
-                step_fn = parallel.compile_ahead(step_fn, state, batch)
+                if first_step < config.reconstruction_steps:
+                    reconstruct = parallel.compile_ahead(reconstruct, state, batch)
+                if config.reconstruction_steps < config.num_train_steps:
+                    complete = parallel.compile_ahead(complete, state, batch)
                 batches = itertools.chain([batch], batches)
             batches = log.timed(batches)
             for step in range(first_step + 1, config.num_train_steps + 1):
+                step_fn = reconstruct if step <= config.reconstruction_steps else complete
                 state, metrics = step_fn(state, next(batches))
                 log.add(metrics)
                 progress.update()
@@ -227,7 +254,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                 )
                 if draws or saves:
                     host_state = parallel.fetch(state)
-                    error = samples.visit(step, host_state.ema_params, draw=draws)
+                    error = samples.visit(host_state, draw=draws)
                     log.note("held_out/reconstruction_hole", error)
                 if logs:
                     record = log.write(step)
