@@ -20,7 +20,6 @@ Masks from files are in `mask_folder.py`.
 """
 
 import dataclasses
-import itertools
 import math
 
 import cv2
@@ -284,7 +283,7 @@ def _draw_blobs(holes: np.ndarray, numbers: np.ndarray, counts: np.ndarray) -> N
 def _draw_strokes(holes: np.ndarray, numbers: np.ndarray, counts: np.ndarray) -> None:
     """Brush strokes over exactly `count` pixels.
 
-    Each stroke is a walk of straight segments with round joints. The last segment is cut straight
+    Each stroke is a walk of straight segments with round joints. The last stroke is cut straight
     where the count is reached.
     """
     height, width = holes.shape[1:]
@@ -324,45 +323,10 @@ def _draw_strokes(holes: np.ndarray, numbers: np.ndarray, counts: np.ndarray) ->
             if i >= few:
                 before[:] = hole
             cv2.polylines(hole, strokes[i : i + 1, : ends[i]], False, 1, pixels[i])
-            if i >= few and cv2.countNonZero(hole) >= count:
-                hole[:] = before
-                _draw_last_stroke(hole, before, strokes[i, : ends[i]].tolist(), pixels[i], count)
+            if i >= few and (surplus := cv2.countNonZero(hole) - count) >= 0:
+                if surplus:  # Cut straight across: take back what is lowest of the last stroke.
+                    added = cv2.findNonZero(cv2.subtract(hole, before))
+                    x, y = added.reshape(-1, 2)[-surplus:].T
+                    hole[y, x] = 0
                 break
         _fill(hole, count)
-
-
-def _draw_last_stroke(
-    hole: np.ndarray, before: np.ndarray, walk: list[list[int]], thickness: int, count: int
-) -> None:
-    """Draw a stroke segment by segment, as far as is needed to cover `count` pixels.
-
-    `before` is a copy of `hole`, and is overwritten.
-    """
-    for start, end in itertools.pairwise(walk):
-        cv2.line(hole, start, end, 1, thickness)
-        surplus = cv2.countNonZero(hole) - count
-        if surplus >= 0:
-            _cut(hole, before, surplus, end[0] - start[0], end[1] - start[1])
-            return
-        before[:] = hole
-
-
-def _cut(hole: np.ndarray, before: np.ndarray, surplus: int, dx: int, dy: int) -> None:
-    """Take back `surplus` of the pixels that were added, those farthest along x or along y.
-
-    (dx, dy) tells which of these is nearer to a segment's direction.
-    """
-    new = cv2.subtract(hole, before)
-    along_x = abs(dx) > abs(dy)
-    added = cv2.reduce(new, 0 if along_x else 1, cv2.REDUCE_SUM, dtype=cv2.CV_32S).ravel()
-    if along_x:  # what is called a line from here on is a column
-        hole, before, new = hole.T, before.T, new.T
-    if (dx if along_x else dy) < 0:
-        hole, before, new, added = hole[::-1], before[::-1], new[::-1], added[::-1]
-    kept = added.cumsum()
-    wanted = kept[-1] - surplus
-    line = kept.searchsorted(wanted, side="right")  # the first that is not kept whole
-    if line < len(kept):
-        hole[line:] = before[line:]
-        rest = wanted - (kept[line] - added[line])
-        hole[line, new[line].nonzero()[0][:rest]] = 1
