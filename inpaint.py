@@ -61,7 +61,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--temperature",
         type=float,
         default=1.0,
-        help="under 1 for likelier, more similar completions",
+        help="under 1 for completions that are more alike",
     )
     parser.add_argument(
         "--select",

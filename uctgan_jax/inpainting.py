@@ -346,8 +346,8 @@ class Inpainter:
                 unused with `instances` or `codes`.
             seed: of the draw: the same seed gives the same completions, and without `select`
                 the first of many are those of few.
-            temperature: what the codes drawn are multiplied by: under 1 for more likely and more
-                similar completions.
+            temperature: what the codes drawn are multiplied by: under 1 for completions that are
+                more alike.
             select: which of the draws to keep, the best first: "diverse", the most different;
                 "realistic", those D takes for the most real; "both", the most different of the
                 more real half (see `selection.choose`); None for the draws as they come.
