@@ -62,7 +62,7 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.image_size = image_size
     config.batch_size = 64  # over all devices
     config.num_train_steps = 500_000
-    config.reconstruction_steps = 0  # the first of them: I_r alone, no D; under half the cost
+    config.reconstruction_steps = 250_000  # the first of them: I_r alone, no D; under half the cost
     config.log_every_steps = 100
     config.checkpoint_every_steps = 5_000
     config.sample_every_steps = 5_000
@@ -90,19 +90,19 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
 
     # The weight of each loss; 0 turns a term off.
     config.loss = ml_collections.ConfigDict()
-    config.loss.adversarial = 0.2  # hinge, on both paths
+    config.loss.adversarial = 0.15  # hinge, on both paths
     config.loss.reconstruction = 20.0  # |I_r - I_g| over the whole picture
     config.loss.reconstruction_hole = 10.0  # the same over the hole alone
     config.loss.known = 10.0  # |I_c - I_g| over the known pixels
     config.loss.manifold = 0.5  # |E1(I_c) - E1(I_i)|
-    config.loss.kl = 0.01  # KL(E1(I) || N(0, I)), nats
+    config.loss.kl = 0.003  # KL(E1(I) || N(0, I)), nats
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.generator_learning_rate = 6e-4
-    config.optimizer.discriminator_learning_rate = 4e-4
+    config.optimizer.discriminator_learning_rate = 1e-3
     config.optimizer.beta1 = 0.9  # most of the loss is l1, not a game: momentum halves the steps
     config.optimizer.beta2 = 0.99
-    config.optimizer.decay_share = 0.5  # of the steps, the last, in which both rates fall to 0
+    config.optimizer.decay_share = 0.33  # of the steps, the last, in which both rates fall to 0
     config.instance_path = True  # complete with other pictures' codes in training; else an ablation
     config.color_jitter = 0.5  # gain and offset on what E1 sees in training; 0 for none
     config.tint = 0.4  # the same, up to, on what is to be completed; 0 for none

@@ -14,6 +14,10 @@ from uctgan_jax.nets import blocks
 
 Array = jax.Array
 
+# Spectral norms bound how far apart the logits of two pictures can be, and good completions are
+# near the real picture: without a gain the hinge's margins would be out of reach.
+_LOGIT_GAIN = 16.0
+
 
 class SpectralConv(nn.Module):
     """A convolution that keeps the size of its map, with spectral normalisation.
@@ -113,4 +117,4 @@ class Discriminator(nn.Module):
                 x = 2 * blocks.downsample(x)  # Twice the mean keeps the variance of noise.
             x = block(width, name=f"level_{level}", **options)(x)
         logits = SpectralConv(1, **options)(_activation(x))
-        return logits[..., 0].astype(jnp.float32)
+        return _LOGIT_GAIN * logits[..., 0].astype(jnp.float32)
