@@ -90,7 +90,7 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
 
     # The weight of each loss; 0 turns a term off.
     config.loss = ml_collections.ConfigDict()
-    config.loss.adversarial = 0.15  # hinge, on both paths
+    config.loss.adversarial = 0.08  # hinge, on both paths
     config.loss.reconstruction = 20.0  # |I_r - I_g| over the whole picture
     config.loss.reconstruction_hole = 10.0  # the same over the hole alone
     config.loss.known = 10.0  # |I_c - I_g| over the known pixels
