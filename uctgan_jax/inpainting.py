@@ -375,6 +375,8 @@ class Inpainter:
         elif instances is not None:
             codes = self.project(instances)
         else:
+            if num_samples < 1:
+                raise ValueError(f"num_samples ({num_samples}) must be at least 1")
             num_draws = num_samples * (oversample if select else 1)
             codes = draw_codes(self._codes, num_draws, seed=seed, temperature=temperature)
         windows = place_windows(mask, self.image_size, self._hole_share())
