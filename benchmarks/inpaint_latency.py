@@ -22,7 +22,6 @@ from benchmarks import programs
 from benchmarks.device import Matmul, device_name, time_in_turns
 from configs import default
 from uctgan_jax.inpainting import Inpainter
-from uctgan_jax.train_state import NUM_CODES
 
 
 def measure(
@@ -30,9 +29,7 @@ def measure(
 ) -> dict:
     """Times a config's inpainter, each count of completions for about `seconds`."""
     networks = programs.make_networks(config)
-    key = jax.random.key(config.seed)
-    params = jax.jit(networks.init_generator)(key)
-    params["codes"] = jax.random.normal(key, (NUM_CODES, networks.code_dim))
+    params = jax.jit(networks.init_generator)(jax.random.key(config.seed))
     inpainter = Inpainter(config, params, step=0, digest="random", devices=jax.local_devices()[:1])
     batch = programs.random_batch(1, config.image_size)
     keys = jax.random.key(0)[None]

@@ -96,6 +96,7 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.loss.known = 10.0  # |I_c - I_g| over the known pixels
     config.loss.manifold = 0.5  # |E1(I_c) - E1(I_i)|
     config.loss.kl = 0.003  # KL(E1(I) || N(0, I)), nats
+    config.loss.prior = 1.0  # flow matching of the conditional prior; moves nothing else
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.generator_learning_rate = 6e-4

@@ -2,8 +2,8 @@
 
     python run_exported.py MODEL.stablehlo PICTURE MASK OUTPUT [NUM_SAMPLES] [SEED]
 
-MODEL.stablehlo.codes.npy lies beside the model. White in the mask is the hole. The picture is
-brought to the model's size, which OUTPUT/000.png, OUTPUT/001.png, ... have too.
+White in the mask is the hole. The picture is brought to the model's size, which OUTPUT/000.png,
+OUTPUT/001.png, ... have too.
 """
 
 import sys
@@ -17,13 +17,12 @@ model, picture, mask, output = map(Path, sys.argv[1:5])
 num_samples, seed = (int(value) for value in [*sys.argv[5:], "8", "0"][:2])
 
 exported = export.deserialize(bytearray(model.read_bytes()))
-images_shape = exported.in_avals[0].shape
-size = images_shape[1]
+images_shape, _, codes_shape = (argument.shape for argument in exported.in_avals)
+size, code_dim = images_shape[1], codes_shape[2]
 
 image = np.asarray(Image.open(picture).convert("RGB").resize((size, size)))
 hole = np.asarray(Image.open(mask).convert("L").resize((size, size))) > 127
-codes = np.load(f"{model}.codes.npy")
-codes = np.random.default_rng(seed).permutation(codes)[None, :num_samples]
+codes = np.random.default_rng(seed).standard_normal((1, num_samples, code_dim), np.float32)
 completions = exported.call(image[None], hole[None, ..., None].astype(np.uint8), codes)[0]
 
 output.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,6 @@ import pytest
 from configs import default
 from uctgan_jax import Inpainter, compilation_cache
 from uctgan_jax.nets import Networks, build_networks
-from uctgan_jax.train_state import NUM_CODES
 from uctgan_jax.train_step import LossWeights
 from uctgan_jax.weights import digest
 
@@ -40,6 +39,7 @@ LOSS_WEIGHTS = LossWeights(
     known=10.0,
     manifold=0.5,
     kl=0.01,
+    prior=1.0,
 )
 
 
@@ -49,22 +49,19 @@ def networks() -> Networks:
     return build_networks(image_size=32, **TINY_MODEL)
 
 
-def random_params(networks: Networks, key: jax.Array) -> dict:
-    """What an untrained model without D holds."""
-    codes = jax.random.normal(key, (NUM_CODES, networks.code_dim))
-    return jax.jit(networks.init_generator)(key) | {"codes": codes}
-
-
 @pytest.fixture(scope="session")
 def inpainter(networks) -> Inpainter:
     """An untrained model."""
     config = default.get_config(32)
     config.model = TINY_MODEL
 
-    key = jax.random.key(3)
-    discriminator, spectral_norm = jax.jit(networks.init_discriminator)(key)
-    judge = {"discriminator": discriminator, "spectral_norm": spectral_norm}
-    params = jax.device_get(random_params(networks, key) | judge)
+    @jax.jit
+    def init(key):
+        discriminator, spectral_norm = networks.init_discriminator(key)
+        judge = {"discriminator": discriminator, "spectral_norm": spectral_norm}
+        return networks.init_generator(key) | judge
+
+    params = jax.device_get(init(jax.random.key(3)))
     return Inpainter(config, params, step=7, digest=digest(params))
 
 

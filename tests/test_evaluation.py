@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from configs import default
-from tests.conftest import TINY_MODEL, random_params
+from tests.conftest import TINY_MODEL
 from uctgan_jax import Inpainter, evaluation
 from uctgan_jax.records import Records
 
@@ -309,7 +309,7 @@ def test_the_report_is_written_whole_or_not_at_all(tmp_path, report):
 def test_the_figures_do_not_depend_on_the_number_of_devices(networks):
     config = default.get_config(SIZE)
     config.model = TINY_MODEL
-    params = jax.device_get(random_params(networks, jax.random.key(3)))
+    params = jax.device_get(jax.jit(networks.init_generator)(jax.random.key(3)))
     devices = jax.devices()[:2]
     # 5 pictures in batches of 3: neither divides by 2, and the last batch is short.
     (two, _), (one, _) = (

@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import LOSS_WEIGHTS, TINY_MODEL, assert_trees_equal
 from uctgan_jax.nets import build_networks
 from uctgan_jax.nets.blocks import space_to_depth
-from uctgan_jax.train_state import NUM_CODES, Optimizers, create_train_state
+from uctgan_jax.train_state import Optimizers, create_train_state
 from uctgan_jax.train_step import (
     LossWeights,
     composite,
@@ -85,16 +85,20 @@ def test_learns_to_reconstruct(step, state, batch):
     assert float(metrics["loss/reconstruction"]) < 0.8 * first
 
 
-def test_keeps_the_codes_of_the_latest_pictures(step, state, batch):
-    once, _ = step(state, batch)
-    twice, _ = step(once, batch)
-    changed = [
-        np.flatnonzero((a != b).any(axis=1)).tolist()
-        for a, b in ((state.codes, once.codes), (once.codes, twice.codes))
-    ]
-    assert changed == [list(range(8)), list(range(8, 16))]
-    last = state.replace(step=jnp.int32(NUM_CODES // 8))
-    assert_trees_equal(step(last, batch)[0].codes, once.codes)  # the oldest go first
+def test_the_prior_learns_and_moves_nothing_else(networks, state, batch):
+    alone = dataclasses.replace(
+        LOSS_WEIGHTS,
+        **{field.name: 0.0 for field in dataclasses.fields(LOSS_WEIGHTS) if field.name != "prior"},
+    )
+    step = make_step(networks, alone, instance_path=False)
+    before = jax.device_get(state.generator_params)
+    state, metrics = step(state, batch)
+    first = float(metrics["loss/prior"])
+    for _ in range(30):
+        state, metrics = step(state, batch)
+    assert float(metrics["loss/prior"]) < 0.95 * first
+    after = jax.device_get(state.generator_params)
+    assert_trees_equal({**after, "prior": 0}, {**before, "prior": 0})
 
 
 def test_average_ramps_up(step, state, batch):

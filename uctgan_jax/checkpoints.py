@@ -166,14 +166,13 @@ def _negative_error(metrics: Mapping[str, float]) -> float:
 def _split(state: TrainState) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
     """A state as the two items that checkpoints keep it in: the model, and the rest.
 
-    The model is {"projection", "encoder", "generator"}, averaged, {"discriminator",
-    "spectral_norm"} as they are (D judges, so its newest parameters serve best), and {"codes"}.
+    The model is {"projection", "encoder", "prior", "generator"}, averaged, and {"discriminator",
+    "spectral_norm"} as they are: D judges, so its newest parameters serve best.
     """
     rest = dict(vars(state))
     model = dict(rest.pop("ema_params"))
     model["discriminator"] = rest.pop("discriminator_params")
     model["spectral_norm"] = rest.pop("spectral_norm")
-    model["codes"] = rest.pop("codes")
     return model, rest
 
 
@@ -183,7 +182,6 @@ def _join(model: Mapping[str, PyTree], rest: Mapping[str, PyTree]) -> TrainState
     return TrainState(
         discriminator_params=ema.pop("discriminator"),
         spectral_norm=ema.pop("spectral_norm"),
-        codes=ema.pop("codes"),
         ema_params=ema,
         **rest,
     )

@@ -11,9 +11,8 @@ ONNX Runtime (needs the extra `onnx`). Either holds the parameters and one funct
     images uint8 [B, S, S, 3], masks uint8 [B, S, S, 1] with 1 = hole, codes float32 [B, K, Z]
         -> completions uint8 [B, K, S, S, 3], known pixels as they are
 
-for any B and K from 1 on. S, Z and where the model comes from are in `OUTPUT.json` beside it, and
-codes to draw from, float32 [N, Z], in `OUTPUT.codes.npy`. `examples/run_exported.py` runs a
-StableHLO file.
+for any B and K from 1 on. S, Z and where the model comes from are in `OUTPUT.json` beside it.
+`examples/run_exported.py` runs a StableHLO file.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ from unittest import mock
 import einops
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import export
 from jax.extend.core import jaxpr_as_fun
 
@@ -95,7 +93,7 @@ DETAILS: dict[str, dict[str, Any]] = {
 
 
 def export_model(inpainter: Inpainter, output: str | Path) -> None:
-    """Writes a model to `output`, and beside a file its description and codes to draw from.
+    """Writes a model to `output`, and the description of a file to `output` with `.json` added.
 
     Args:
         inpainter: the model.
@@ -116,8 +114,6 @@ def export_model(inpainter: Inpainter, output: str | Path) -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(output) as file:
         file.write(data)
-    with write_atomically(output.with_name(output.name + ".codes.npy")) as file:
-        np.save(file, jax.device_get(inpainter.params["codes"]))
     write_text(output.with_name(output.name + ".json"), json.dumps(description, indent=2) + "\n")
 
 
@@ -132,7 +128,7 @@ def describe(inpainter: Inpainter) -> dict[str, Any]:
         "inputs": {name: _describe(shape) for name, shape in zip(INPUTS, shapes, strict=True)},
         "outputs": {OUTPUT: _describe(completions)},
         "mask": "1 = hole",
-        "codes": "rows of the .codes.npy file beside this one",
+        "codes": "standard normal",
         "step": inpainter.step,
         "digest": inpainter.digest,
         "jax": jax.__version__,
@@ -150,7 +146,9 @@ def _completing_function(inpainter: Inpainter, compute_dtype: str) -> Callable[.
     networks = build_networks(
         image_size=config.image_size, compute_dtype=compute_dtype, **config.model
     )
-    params = jax.device_get({name: inpainter.params[name] for name in ("encoder", "generator")})
+    params = jax.device_get(
+        {name: inpainter.params[name] for name in ("encoder", "prior", "generator")}
+    )
 
     def complete(images: jax.Array, masks: jax.Array, codes: jax.Array) -> jax.Array:
         return complete_codes(networks, params, images, masks, codes)
@@ -213,8 +211,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         export_model(inpainter, arguments.output)
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f"uctgan_jax.export: {error}") from error
-    beside = f", {arguments.output}.codes.npy and {arguments.output}.json"
-    print(f"wrote {arguments.output}{beside if arguments.output.suffix else ''}")
+    described = f" and its description {arguments.output}.json" if arguments.output.suffix else ""
+    print(f"wrote {arguments.output}{described}")
 
 
 if __name__ == "__main__":

@@ -12,10 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from uctgan_jax import images as host_images
-from uctgan_jax.inpainting import complete_codes, sample_codes
+from uctgan_jax.inpainting import complete_codes, reconstruct_pictures, sample_normal
 from uctgan_jax.nets import Networks
 from uctgan_jax.train_state import TrainState
-from uctgan_jax.train_step import normalize
 
 NUM_PICTURES = 32
 _NUM_DRAWN = 8
@@ -33,16 +32,13 @@ class HeldOut:
         self._writer = clu.asynclib.Pool("samples", max_workers=1)
 
         @jax.jit
-        def complete(
-            params: Any, codes: jax.Array, images: jax.Array, masks: jax.Array
-        ) -> jax.Array:
-            """Completions with codes of training pictures and, last, with the picture's own."""
+        def complete(params: Any, images: jax.Array, masks: jax.Array) -> jax.Array:
+            """Completions with codes from N(0, I) and, last, with the picture's own."""
             keys = jax.random.split(jax.random.key(0), images.shape[0])
-            drawn = sample_codes(codes, keys, _NUM_SAMPLES)
-            image = normalize(networks.to_patches(images))
-            own, _ = networks.projection.apply({"params": params["projection"]}, image)
-            drawn_and_own = jnp.concatenate([drawn, own[:, None]], axis=1)
-            return complete_codes(networks, params, images, masks, drawn_and_own)
+            codes = sample_normal(keys, _NUM_SAMPLES, networks.code_dim)
+            drawn = complete_codes(networks, params, images, masks, codes)
+            own = reconstruct_pictures(networks, params, images, masks)
+            return jnp.concatenate([drawn, own[:, None]], axis=1)
 
         self._complete = complete
 
@@ -60,7 +56,7 @@ class HeldOut:
             [0, 2]. It falls while the networks learn; diversity and realism it cannot tell.
         """
         images, masks = self._batch["image"], self._batch["mask"]
-        completions = np.asarray(self._complete(state.ema_params, state.codes, images, masks))
+        completions = np.asarray(self._complete(state.ema_params, images, masks))
         if draw and jax.process_index() == 0:
             self._writer(self._write_sheet)(int(state.step), completions[:_NUM_DRAWN, :-1])
         errors = np.abs(completions[:, -1].astype(np.float64) - images) / 127.5

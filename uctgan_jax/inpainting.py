@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -42,26 +43,18 @@ def generate_pictures(
     """What G makes of each picture with each of its codes; the condition is encoded once.
 
     Args:
-        networks: E1, E2 and G.
-        params: their parameters, `{"projection", "encoder", "generator"}`.
+        networks: E1, E2, the prior and G.
+        params: their parameters, `{"projection", "encoder", "prior", "generator"}`.
         images: uint8 [B, S, S, 3]; pixels inside the hole are never looked at.
         masks: uint8 [B, S, S, 1], 1 = hole.
-        codes: float32 [B, K, Z].
+        codes: float32 [B, K, Z], standard normal.
 
     Returns:
         uint8 [B, K, S, S, 3], with known pixels as G repeats them.
     """
-    mask = networks.to_patches(masks).astype(jnp.float32)
-    image = normalize(networks.to_patches(images))
-    condition = networks.encoder.apply({"params": params["encoder"]}, image, mask)
-
-    # Mapping over the codes alone computes what depends on the condition alone only once.
-    def generate(code: Array) -> Array:
-        patches = networks.generator.apply({"params": params["generator"]}, code, condition, mask)
-        return networks.to_pictures(patches)
-
-    outputs = jax.vmap(generate, in_axes=1, out_axes=1)(codes)
-    return jnp.round((outputs + 1.0) * 127.5).astype(jnp.uint8)
+    condition = _encode(networks, params, images, masks)
+    codes = networks.to_manifold(params, codes, condition)
+    return _generate(networks, params, condition, masks, codes)
 
 
 def complete_codes(
@@ -72,31 +65,87 @@ def complete_codes(
     return composite(pictures, images[:, None], masks[:, None])
 
 
-def sample_codes(codes: Array, keys: Array, num_samples: int) -> Array:
-    """Some of a model's codes for each picture, none twice.
+def project_pictures(networks: Networks, params: PyTree, images: Array, masks: Array) -> Array:
+    """The standard-normal codes of what pictures show in a hole, float32 [B, Z].
+
+    E1's means, taken back to N(0, I) under each picture's own surroundings: what those tell by
+    themselves, as a face's skin colour, is no part of the code, and will come from the picture
+    that is completed with it.
 
     Args:
-        codes: the codes of training pictures, float32 [N, Z].
+        networks: E1, E2 and the prior.
+        params: their parameters.
+        images: uint8 [B, S, S, 3], whole pictures.
+        masks: uint8 [B, S, S, 1], 1 = hole.
+    """
+    condition = _encode(networks, params, images, masks)
+    codes = _project(networks, params, images)[:, None]
+    return networks.from_manifold(params, codes, condition)[:, 0]
+
+
+def reconstruct_pictures(networks: Networks, params: PyTree, images: Array, masks: Array) -> Array:
+    """Whole pictures completed with the code that E1 gives each: uint8 [B, S, S, 3]."""
+    condition = _encode(networks, params, images, masks)
+    codes = _project(networks, params, images)[:, None]
+    return composite(_generate(networks, params, condition, masks, codes)[:, 0], images, masks)
+
+
+def _encode(networks: Networks, params: PyTree, images: Array, masks: Array) -> tuple[Array, ...]:
+    mask = networks.to_patches(masks).astype(jnp.float32)
+    image = normalize(networks.to_patches(images))
+    return networks.encoder.apply({"params": params["encoder"]}, image, mask)
+
+
+def _project(networks: Networks, params: PyTree, images: Array) -> Array:
+    image = normalize(networks.to_patches(images))
+    mean, _ = networks.projection.apply({"params": params["projection"]}, image)
+    return mean
+
+
+def _generate(
+    networks: Networks, params: PyTree, condition: Sequence[Array], masks: Array, codes: Array
+) -> Array:
+    """G's pictures, uint8 [B, K, S, S, 3], from codes of the manifold, [B, K, Z]."""
+    mask = networks.to_patches(masks).astype(jnp.float32)
+
+    # Mapping over the codes alone computes what depends on the condition alone only once.
+    def generate(code: Array) -> Array:
+        patches = networks.generator.apply({"params": params["generator"]}, code, condition, mask)
+        return networks.to_pictures(patches)
+
+    outputs = jax.vmap(generate, in_axes=1, out_axes=1)(codes)
+    return jnp.round((outputs + 1.0) * 127.5).astype(jnp.uint8)
+
+
+def sample_normal(keys: Array, num_samples: int, code_dim: int) -> Array:
+    """Codes from N(0, I).
+
+    Args:
         keys: `jax.random.key` array [B], one a picture.
-        num_samples: K, at most N; the first of many equal the first of few.
+        num_samples: codes a picture; the first of many equal the first of few.
+        code_dim: Z.
 
     Returns:
         float32 [B, K, Z].
     """
-    order = jax.vmap(lambda key: jax.random.permutation(key, len(codes)))(keys)
-    return codes[order[:, :num_samples]]
+
+    def draw(key: Array) -> Array:
+        sample_keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(num_samples))
+        return jax.vmap(lambda k: jax.random.normal(k, (code_dim,)))(sample_keys)
+
+    return jax.vmap(draw)(keys)
 
 
 def draw_codes(
-    codes: np.ndarray, num_samples: int, *, seed: int = 0, temperature: float = 1.0
+    num_samples: int, code_dim: int, *, seed: int = 0, temperature: float = 1.0
 ) -> np.ndarray:
-    """Some of a model's codes, on the host: nothing to compile for each count.
+    """Codes from N(0, temperature^2 I), on the host: nothing to compile for each count.
 
     Args:
-        codes: the codes of training pictures, float32 [N, Z].
-        num_samples: K, at most N, none twice; the first of many equal the first of few.
+        num_samples: K; the first of many equal the first of few.
+        code_dim: Z.
         seed: 0 or more.
-        temperature: what they are multiplied by, 0 or more.
+        temperature: 0 or more.
 
     Returns:
         float32 [K, Z].
@@ -104,20 +153,15 @@ def draw_codes(
     Raises:
         ValueError: if a value is out of its range.
     """
-    _check_num_samples(num_samples, len(codes))
-    for name, value in (("seed", seed), ("temperature", temperature)):
-        if not 0 <= value < np.inf:
-            raise ValueError(f"{name} ({value}) must be at least 0, and finite")
-    order = np.random.default_rng(seed).permutation(len(codes))
-    return codes[order[:num_samples]] * np.float32(temperature)
-
-
-def _check_num_samples(num_samples: int, num_codes: int) -> None:
-    if not 1 <= num_samples <= num_codes:
-        raise ValueError(
-            f"num_samples ({num_samples}) must be from 1 to {num_codes}, the number of codes that"
-            " the model keeps"
-        )
+    for name, value, lowest in (
+        ("num_samples", num_samples, 1),
+        ("seed", seed, 0),
+        ("temperature", temperature, 0),
+    ):
+        if not lowest <= value < np.inf:
+            raise ValueError(f"{name} ({value}) must be at least {lowest}, and finite")
+    noise = np.random.default_rng(seed).standard_normal((num_samples, code_dim), np.float32)
+    return noise * np.float32(temperature)
 
 
 @dataclass(frozen=True)
@@ -147,7 +191,7 @@ class Inpainter:
         digest: SHA-256 of its parameters.
         image_size: the side of the square pictures it works on.
         devices: those that every batch is spread over.
-        networks: E1, E2, G and D as modules.
+        networks: E1, E2, the prior, G and D as modules.
         params: those of the networks, on every device.
     """
 
@@ -163,9 +207,9 @@ class Inpainter:
 
         Args:
             config: of the run.
-            params: of E1, E2 and G, `{"projection", "encoder", "generator"}`; the codes of
-                training pictures to draw from, `{"codes"}`, float32 [N, Z]; and of D,
-                `{"discriminator", "spectral_norm"}`, without which completions cannot be ranked.
+            params: of E1, E2, the prior and G, `{"projection", "encoder", "prior", "generator"}`,
+                and of D, `{"discriminator", "spectral_norm"}`, without which completions cannot be
+                ranked.
             step: the training step they come from.
             digest: their SHA-256.
             devices: to work on; all of this process unless told otherwise.
@@ -183,11 +227,16 @@ class Inpainter:
         mesh = Mesh(np.asarray(self.devices), ("batch",))
         self._split = NamedSharding(mesh, PartitionSpec("batch"))
         self.params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
-        self._codes = np.asarray(params["codes"])
         self._sample = jax.jit(self._sample_codes, static_argnames="num_samples")
-        self._complete = jax.jit(self._complete_codes)
-        self._generate_pictures = jax.jit(self._all_pixels)
-        self._mean_codes = jax.jit(self._project)
+        self._complete, self._generate_pictures, self._project, self._reconstruct = (
+            jax.jit(functools.partial(function, self.networks))
+            for function in (
+                complete_codes,
+                generate_pictures,
+                project_pictures,
+                reconstruct_pictures,
+            )
+        )
         self._judge = jax.jit(self._mean_logits)
 
     @property
@@ -243,21 +292,17 @@ class Inpainter:
     def sample(
         self, images: np.ndarray, masks: np.ndarray, keys: Array, num_samples: int
     ) -> np.ndarray:
-        """Completes pictures of the model's size with codes of training pictures.
+        """Completes pictures of the model's size with codes from N(0, I).
 
         Args:
             images: uint8 [B, S, S, 3].
             masks: uint8 [B, S, S, 1], 1 = hole.
             keys: `jax.random.key` array [B]; a picture's completions depend on its own key only.
-            num_samples: K, at most the number of codes that the model keeps.
+            num_samples: K.
 
         Returns:
             uint8 [B, K, S, S, 3], known pixels as they are.
-
-        Raises:
-            ValueError: if `num_samples` is out of its range.
         """
-        _check_num_samples(num_samples, len(self._codes))
         return self._spread(self._sample, images, masks, keys, num_samples=num_samples)
 
     def complete_with(self, images: np.ndarray, masks: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -268,24 +313,38 @@ class Inpainter:
         """
         return self._spread(self._complete, images, masks, codes)
 
-    def project(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
-        """The codes of pictures: E1's means.
+    def project(self, images: Sequence[np.ndarray] | np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """The codes of pictures, to complete another with: see `project_pictures`.
 
         Args:
-            images: pictures, uint8 [h, w, 3] of any size; E1 sees the central square of each.
+            images: pictures, uint8 [h, w, 3] of any size; the model sees the central square of
+                each.
+            mask: uint8 or bool [H, W] or [H, W, 1], nonzero = hole: of the picture to complete.
+                What the pictures show in its largest hole is what their codes tell.
 
         Returns:
             float32 [B, Z].
 
         Raises:
-            ValueError: if there are none, or one has another type or shape.
+            ValueError: if there are none, one has another type or shape, or the hole is empty or
+                covers everything.
         """
+        mask = _check_mask(mask)
+        windows = place_windows(mask, self.image_size, self._hole_share())
+        window = windows[largest_hole(windows)]
+        blank = np.zeros((*mask.shape, 3), np.uint8)
+        return self._project_squares(images, view(blank, mask, window.box, self.image_size)[1])
+
+    def _project_squares(
+        self, images: Sequence[np.ndarray] | np.ndarray, mask: np.ndarray
+    ) -> np.ndarray:
+        """`project` with the mask as the model sees it, uint8 [S, S, 1]."""
         if not len(images):
             raise ValueError("images ([]) must hold one picture or more")
         for image in images:
             _check_image(image)
         squares = [host_images.resize_and_crop(image, self.image_size) for image in images]
-        return self._spread(self._mean_codes, np.stack(squares))
+        return self._spread(self._project, np.stack(squares), np.stack([mask] * len(squares)))
 
     def reconstruct(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
         """Completes each picture with its own code: what the code and the condition hold of it.
@@ -297,7 +356,7 @@ class Inpainter:
         Returns:
             uint8 [B, S, S, 3], known pixels as they are.
         """
-        return self.complete_with(images, masks, self.project(images)[:, None])[:, 0]
+        return self._spread(self._reconstruct, images, masks)
 
     def realism(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
         """How real D finds finished completions of the model's size.
@@ -342,12 +401,11 @@ class Inpainter:
         Args:
             image: uint8 [H, W, 3].
             mask: uint8 or bool [H, W] or [H, W, 1], nonzero = hole.
-            num_samples: completions to draw, each with the code of another training picture;
-                unused with `instances` or `codes`.
+            num_samples: completions to draw; unused with `instances` or `codes`.
             seed: of the draw: the same seed gives the same completions, and without `select`
                 the first of many are those of few.
-            temperature: what the codes drawn are multiplied by: under 1 for completions that are
-                more alike.
+            temperature: what the codes drawn are multiplied by: under 1 for more likely and more
+                similar completions.
             select: which of the draws to keep, the best first: "diverse", the most different;
                 "realistic", those D takes for the most real; "both", the most different of the
                 more real half (see `selection.choose`); None for the draws as they come.
@@ -372,18 +430,18 @@ class Inpainter:
         self.check_selection(select, oversample)
         if codes is not None:
             codes = _check_codes(codes, self.code_dim)
-        elif instances is not None:
-            codes = self.project(instances)
-        else:
+        elif instances is None:
             if num_samples < 1:
                 raise ValueError(f"num_samples ({num_samples}) must be at least 1")
             num_draws = num_samples * (oversample if select else 1)
-            codes = draw_codes(self._codes, num_draws, seed=seed, temperature=temperature)
+            codes = draw_codes(num_draws, self.code_dim, seed=seed, temperature=temperature)
         windows = place_windows(mask, self.image_size, self._hole_share())
         views = [view(image, mask, window.box, self.image_size) for window in windows]
         # Candidates are judged by the largest hole, at the model's resolution.
         main = largest_hole(windows)
         small, small_mask = views[main]
+        if instances is not None:
+            codes = self._project_squares(instances, small_mask)
         generated = next(self._generate([views[main]], codes))
         candidates = np.repeat(small[None], len(codes), axis=0)
         paste(candidates, generated, small, small_mask[..., 0], whole(small_mask[..., 0]))
@@ -480,19 +538,8 @@ class Inpainter:
     def _sample_codes(
         self, params: PyTree, images: Array, masks: Array, keys: Array, num_samples: int
     ) -> Array:
-        codes = sample_codes(params["codes"], keys, num_samples)
+        codes = sample_normal(keys, num_samples, self.code_dim)
         return complete_codes(self.networks, params, images, masks, codes)
-
-    def _complete_codes(self, params: PyTree, images: Array, masks: Array, codes: Array) -> Array:
-        return complete_codes(self.networks, params, images, masks, codes)
-
-    def _all_pixels(self, params: PyTree, images: Array, masks: Array, codes: Array) -> Array:
-        return generate_pictures(self.networks, params, images, masks, codes)
-
-    def _project(self, params: PyTree, images: Array) -> Array:
-        image = normalize(self.networks.to_patches(images))
-        mean, _ = self.networks.projection.apply({"params": params["projection"]}, image)
-        return mean
 
     def _mean_logits(self, params: PyTree, images: Array, masks: Array) -> Array:
         variables = {"params": params["discriminator"], "spectral_norm": params["spectral_norm"]}
@@ -546,18 +593,26 @@ def _check_inputs(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.n
     """The picture uint8 [H, W, 3] and its mask uint8 [H, W], or a ValueError."""
     image, mask = np.asarray(image), np.asarray(mask)
     _check_image(image)
-    if mask.ndim == 3 and mask.shape[-1] == 1:
-        mask = mask[..., 0]
-    if mask.shape != image.shape[:2]:
+    if mask.shape[:2] != image.shape[:2] or mask.shape[2:] not in ((), (1,)):
         raise ValueError(
             f"mask {mask.shape} must have the picture's height and width {image.shape[:2]}"
         )
+    return image, _check_mask(mask)
+
+
+def _check_mask(mask: np.ndarray) -> np.ndarray:
+    """The mask uint8 [H, W] of 0 and 1, or a ValueError."""
+    mask = np.asarray(mask)
+    if mask.ndim == 3 and mask.shape[-1] == 1:
+        mask = mask[..., 0]
+    if mask.ndim != 2:
+        raise ValueError(f"mask {mask.shape} must be [H, W] or [H, W, 1]")
     mask = (mask != 0).astype(np.uint8)
     if not mask.any():
         raise ValueError("the mask is empty: no pixel is marked as hole")
     if mask.all():
         raise ValueError("the mask is full: a picture needs known pixels to be completed")
-    return image, mask
+    return mask
 
 
 def _check_codes(codes: np.ndarray, code_dim: int) -> np.ndarray:

@@ -47,6 +47,14 @@ def kl_divergence(*, mean: Array, log_variance: Array) -> Array:
     return 0.5 * jnp.mean(jnp.sum(terms, axis=-1))
 
 
+def flow_matching(*, velocity: Array, noise: Array, code: Array) -> Array:
+    """The prior's loss: mean squared error of the velocity from noise straight to a code, over Z.
+
+    Lipman et al., 2023, with straight ways; all [B, N, Z].
+    """
+    return jnp.mean(jnp.square(velocity - (code - noise)))
+
+
 def hinge_discriminator(*, real_logits: Array, fake_logits: Array) -> Array:
     """L_adv for D: real logits above 1, fake logits below -1 (Lim & Ye, 2017)."""
     return jnp.mean(jax.nn.relu(1.0 - real_logits)) + jnp.mean(jax.nn.relu(1.0 + fake_logits))

@@ -13,22 +13,18 @@ from uctgan_jax.nets import Networks
 
 PyTree = Any
 
-# Different completions that a model can draw of one picture.
-NUM_CODES = 4096
-
 
 @flax.struct.dataclass
 class TrainState:
     """The whole state of a run: with the config, it alone decides every later step."""
 
     step: jax.Array  # int32 []: steps taken
-    generator_params: PyTree  # {"projection": E1, "encoder": E2, "generator": G}
+    generator_params: PyTree  # {"projection": E1, "encoder": E2, "prior", "generator": G}
     discriminator_params: PyTree  # D
     spectral_norm: PyTree  # D's power-iteration vectors and singular values
     generator_opt_state: optax.OptState
     discriminator_opt_state: optax.OptState
     ema_params: PyTree  # exponential moving average of generator_params
-    codes: jax.Array  # float32 [NUM_CODES, Z]: codes of the latest training pictures
     nonfinite_steps: jax.Array  # int32 []: steps in a row that were skipped as non-finite
 
 
@@ -42,7 +38,7 @@ class Optimizers:
 
 def create_train_state(key: jax.Array, networks: Networks, optimizers: Optimizers) -> TrainState:
     """A fresh state, float32 throughout, from one `jax.random.key`."""
-    generator_key, discriminator_key, codes_key = jax.random.split(key, 3)
+    generator_key, discriminator_key = jax.random.split(key)
     generator_params = networks.init_generator(generator_key)
     discriminator_params, spectral_norm = networks.init_discriminator(discriminator_key)
     return TrainState(
@@ -54,7 +50,5 @@ def create_train_state(key: jax.Array, networks: Networks, optimizers: Optimizer
         discriminator_opt_state=optimizers.discriminator.init(discriminator_params),
         # A copy: the state is donated, and no buffer may be donated twice.
         ema_params=jax.tree.map(jnp.copy, generator_params),
-        # Until there are pictures' codes, what the KL term draws them to.
-        codes=jax.random.normal(codes_key, (NUM_CODES, networks.code_dim)),
         nonfinite_steps=jnp.zeros((), jnp.int32),
     )

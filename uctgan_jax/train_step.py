@@ -17,6 +17,8 @@ from uctgan_jax.train_state import Optimizers, TrainState
 
 Array = jax.Array
 PyTree = Any
+_PRIOR_DRAWS = 8  # of noise and time, for each code that the prior learns from
+
 TrainStep = Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Array]]]
 
 
@@ -30,6 +32,7 @@ class LossWeights:
     known: float  # L_cc in image space
     manifold: float  # L_cc in manifold space
     kl: float  # L_KL on both codes
+    prior: float  # flow matching of the conditional prior to z_g
 
 
 def normalize(images: Array) -> Array:
@@ -89,8 +92,8 @@ def make_train_step(
     once, from one forward pass of each network.
 
     Args:
-      networks: E1, E2, G and D.
-      optimizers: of the generator side (E1, E2, G) and of D.
+      networks: E1, E2, the prior, G and D.
+      optimizers: of the generator side (E1, E2, the prior, G) and of D.
       weights: of the loss terms.
       seed: seed of all noise.
       color_jitter: strength of `jitter_colors` on what E1 sees of I_i and I_g; 0 for none.
@@ -117,10 +120,23 @@ def make_train_step(
         variables = {"params": params, "spectral_norm": stats}
         return networks.discriminator.apply(variables, images, masks)
 
+    def prior_loss(params: PyTree, code: Array, features: Array, keys: Array) -> Array:
+        """Of several points on the way to each code; nothing but the prior learns from it."""
+        code, features = jax.lax.stop_gradient((code, features))
+        draw = jax.vmap(lambda key: jax.random.normal(key, (_PRIOR_DRAWS, code.shape[-1])))
+        shift = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), ()))(keys)
+        noise = draw(keys)
+        time = (jnp.arange(_PRIOR_DRAWS) + shift[:, None]) / _PRIOR_DRAWS
+        code = jnp.broadcast_to(code[:, None], noise.shape)
+        way = noise + time[..., None] * (code - noise)
+        prior = networks.prior.bind({"params": params["prior"]})
+        velocity = prior(way, time, prior.embed(features)[:, None])
+        return losses.flow_matching(velocity=velocity, noise=noise, code=code)
+
     def generator_loss(
         params: PyTree, state: TrainState, batch: Mapping[str, Array], target: Array, keys: Array
-    ) -> tuple[Array, tuple[dict[str, Array], Array, Array]]:
-        """The generator side's loss; also its terms, the composites D learns from, and z_g."""
+    ) -> tuple[Array, tuple[dict[str, Array], Array]]:
+        """The generator side's loss; also its terms, and the composites D learns from."""
         mask = batch["mask"].astype(jnp.float32)
         hole = each_color(mask)
         size = target.shape[0]
@@ -172,13 +188,15 @@ def make_train_step(
             terms["manifold"] = losses.manifold_l1(code=seen, target_code=code[:size])
         if weights.kl:
             terms["kl"] = losses.kl_divergence(mean=mean, log_variance=log_variance)
+        if weights.prior:
+            terms["prior"] = prior_loss(params, own_code, condition[-1], keys[:, 5])
         if weights.adversarial:
             fake_logits = discriminate(
                 state.discriminator_params, state.spectral_norm, fakes, masks
             )
             terms["adversarial"] = losses.hinge_generator(fake_logits=fake_logits)
         total = sum(getattr(weights, name) * value for name, value in terms.items())
-        return total, (terms, fakes, own_code)
+        return total, (terms, fakes)
 
     def discriminator_loss(
         params: PyTree, state: TrainState, real: Array, fakes: Array, mask: Array
@@ -201,15 +219,15 @@ def make_train_step(
         batch = {
             name: x if name == "index" else networks.to_patches(x) for name, x in batch.items()
         }
-        keys = jax.vmap(lambda index: jax.random.split(_example_key(seed, index), 5))(
+        keys = jax.vmap(lambda index: jax.random.split(_example_key(seed, index), 6))(
             batch["index"]
         )
         target = normalize(batch["image"])
         if tint_strength:
             target = tint(keys[:, 4], target, tint_strength)
-        (total, (terms, fakes, codes)), generator_grads = jax.value_and_grad(
-            generator_loss, has_aux=True
-        )(state.generator_params, state, batch, target, keys)
+        (total, (terms, fakes)), generator_grads = jax.value_and_grad(generator_loss, has_aux=True)(
+            state.generator_params, state, batch, target, keys
+        )
         scalars = {f"loss/{name}": value for name, value in terms.items()}
         scalars["loss/generator"] = total
         grads = {"generator": generator_grads}
@@ -226,7 +244,6 @@ def make_train_step(
             )
         if axis_name is not None:
             grads, scalars = jax.lax.pmean((grads, scalars), axis_name)
-            codes = jax.lax.all_gather(codes, axis_name, tiled=True)
 
         generator_params, generator_opt_state = _update(
             optimizers.generator,
@@ -240,7 +257,6 @@ def make_train_step(
             "ema_params": _moving_average(
                 state.ema_params, generator_params, state.step, ema_decay
             ),
-            "codes": _remember(state.codes, codes, state.step),
         }
         if weights.adversarial:
             discriminator_params, discriminator_opt_state = _update(
@@ -280,13 +296,6 @@ def _update(
 ) -> tuple[PyTree, optax.OptState]:
     updates, opt_state = optimizer.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state
-
-
-def _remember(memory: Array, codes: Array, step: Array) -> Array:
-    """`memory` [N, Z] with the oldest rows replaced by `codes` [B, Z], of which N are enough."""
-    codes = codes[: len(memory)]
-    rows = (step * len(codes) + jnp.arange(len(codes))) % len(memory)
-    return memory.at[rows].set(codes)
 
 
 def _moving_average(average: PyTree, params: PyTree, step: Array, decay: float) -> PyTree:

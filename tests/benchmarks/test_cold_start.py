@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from benchmarks import cold_start
-from tests.conftest import random_params, run_config
+from tests.conftest import run_config
 from uctgan_jax.inpainting import Inpainter
 
 NOT_FOR_INFERENCE = {"orbax", "grain", "tensorflow_datasets", "clu", "tensorboardX", "sklearn"}
@@ -16,7 +16,7 @@ NOT_FOR_INFERENCE = {"orbax", "grain", "tensorflow_datasets", "clu", "tensorboar
 @pytest.fixture(scope="module")
 def weights(networks, tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
-    params = random_params(networks, jax.random.key(0))
+    params = jax.jit(networks.init_generator)(jax.random.key(0))
     Inpainter(run_config("unused"), params, step=0, digest="").save(folder)
     return folder
 

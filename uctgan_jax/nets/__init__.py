@@ -1,9 +1,9 @@
-"""The networks of UCTGAN as pure Linen modules of plain fields, and the four of them together."""
+"""The networks of UCTGAN as pure Linen modules of plain fields, and all of them together."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,10 +14,12 @@ from uctgan_jax.nets.attention import CrossSemanticAttention
 from uctgan_jax.nets.discriminator import Discriminator
 from uctgan_jax.nets.encoder import ConditionalEncoder
 from uctgan_jax.nets.generator import Generator
+from uctgan_jax.nets.prior import ConditionalPrior, transport
 from uctgan_jax.nets.projection import ManifoldProjection, sample_code
 
 __all__ = [
     "ConditionalEncoder",
+    "ConditionalPrior",
     "CrossSemanticAttention",
     "Discriminator",
     "Generator",
@@ -35,7 +37,7 @@ MAX_IMAGE_SIZE = 512
 
 @dataclasses.dataclass(frozen=True)
 class Networks:
-    """The four networks and the sizes of what they exchange.
+    """The networks and the sizes of what they exchange.
 
     Pictures and masks go in and out as patches: `to_patches` and `to_pictures` are the way there
     and back.
@@ -43,6 +45,7 @@ class Networks:
 
     projection: ManifoldProjection
     encoder: ConditionalEncoder
+    prior: ConditionalPrior
     generator: Generator
     discriminator: Discriminator
     image_size: int
@@ -61,16 +64,51 @@ class Networks:
         """The pictures whose patches these are: [B, h, w, p*p*C] -> [B, h*p, w*p, C]."""
         return blocks.depth_to_space(patches, self.patch_size)
 
+    def to_manifold(
+        self, params: Mapping[str, Any], codes: Array, condition: Sequence[Array]
+    ) -> Array:
+        """The codes of the manifold that standard-normal ones stand for, given the condition.
+
+        Args:
+          params: of the generator side.
+          codes: [B, K, Z].
+          condition: the maps of E2, [B, ...].
+
+        Returns:
+          [B, K, Z].
+        """
+        return transport(self._velocity(params, condition), codes, back=False)
+
+    def from_manifold(
+        self, params: Mapping[str, Any], codes: Array, condition: Sequence[Array]
+    ) -> Array:
+        """The standard-normal codes that stand for codes of the manifold: undoes `to_manifold`."""
+        return transport(self._velocity(params, condition), codes, back=True)
+
+    def _velocity(
+        self, params: Mapping[str, Any], condition: Sequence[Array]
+    ) -> Callable[[Array, Array], Array]:
+        prior = self.prior.bind({"params": params["prior"]})
+        embedding = prior.embed(condition[-1])[:, None]
+        return lambda codes, time: prior(codes, time, embedding)
+
     def init_generator(self, key: jax.Array) -> dict[str, Any]:
-        """Fresh float32 parameters of E1, E2 and G: `{"projection", "encoder", "generator"}`."""
+        """Fresh float32 parameters of E1, E2, the prior and G.
+
+        Returns:
+          `{"projection", "encoder", "prior", "generator"}`.
+        """
         image, mask = self._example()
-        keys = jax.random.split(key, 3)
+        keys = jax.random.split(key, 4)
         encoder = self.encoder.init(keys[1], image, mask)
         condition = self.encoder.apply(encoder, image, mask)
         code = jnp.zeros((1, self.code_dim))
         return {
             "projection": self.projection.init(keys[0], image)["params"],
             "encoder": encoder["params"],
+            "prior": self.prior.init(keys[3], code, condition[-1], method=_velocity_at_start)[
+                "params"
+            ],
             "generator": self.generator.init(keys[2], code, condition, mask)["params"],
         }
 
@@ -85,6 +123,10 @@ class Networks:
             self.to_patches(jnp.zeros((*shape, 3))),
             self.to_patches(jnp.zeros((*shape, 1))),
         )
+
+
+def _velocity_at_start(prior: ConditionalPrior, code: Array, features: Array) -> Array:
+    return prior(code, jnp.zeros(len(code)), prior.embed(features))
 
 
 def build_networks(
@@ -102,7 +144,7 @@ def build_networks(
     compute_dtype: str = "float32",
     remat: bool = False,
 ) -> Networks:
-    """Builds the four networks from plain numbers (a config's `model` section).
+    """Builds the networks from plain numbers (a config's `model` section).
 
     Args:
       image_size: side of the square pictures, a power of two from 32 to 512.
@@ -170,6 +212,7 @@ def build_networks(
             **options,
         ),
         encoder=ConditionalEncoder(widths=widths["encoder_widths"], **options),
+        prior=ConditionalPrior(code_dim=code_dim, dtype=options["dtype"]),
         generator=Generator(
             widths=widths["generator_widths"],
             patch_size=patch_size,

@@ -1,0 +1,82 @@
+"""The conditional prior: N(0, I) to the codes that a condition allows, and back."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from uctgan_jax import losses
+from uctgan_jax.nets import transport
+from uctgan_jax.nets.prior import ConditionalPrior
+
+
+def codes_of(sides, key):
+    """Codes [B, 2] that lie on the condition's side of the first axis, on both of the second."""
+    first, noise = jax.random.split(key)
+    other = jnp.where(jax.random.bernoulli(first, 0.5, sides.shape), 1.5, -1.5)
+    return jnp.stack([2 * sides, other], axis=-1) + 0.1 * jax.random.normal(noise, (len(sides), 2))
+
+
+@pytest.fixture(scope="module")
+def velocity():
+    """A trained prior: `velocity(sides [B])` is the field to transport codes [B, 2] by."""
+    prior = ConditionalPrior(code_dim=2, width=64, num_blocks=1)
+
+    def field(params, sides):
+        bound = prior.bind({"params": params})
+        embedding = bound.embed(sides[:, None, None, None])
+        return lambda codes, time: bound(codes, time, embedding)
+
+    def init(prior, codes, time, condition):
+        return prior(codes, time, prior.embed(condition))
+
+    params = prior.init(
+        jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1), jnp.zeros((1, 1, 1, 1)), method=init
+    )["params"]
+    optimizer = optax.adam(3e-3)
+
+    @jax.jit
+    def train(params):
+        def step(carry, key):
+            params, opt_state = carry
+            keys = jax.random.split(key, 4)
+            sides = jax.random.rademacher(keys[0], (256,), jnp.float32)
+            code = codes_of(sides, keys[1])
+            noise = jax.random.normal(keys[2], code.shape)
+            time = jax.random.uniform(keys[3], (256,))
+            way = noise + time[:, None] * (code - noise)
+
+            def loss(params):
+                velocity = field(params, sides)(way, time)
+                return losses.flow_matching(velocity=velocity, noise=noise, code=code)
+
+            updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state)
+            return (optax.apply_updates(params, updates), opt_state), None
+
+        keys = jax.random.split(jax.random.key(1), 1000)
+        return jax.lax.scan(step, (params, optimizer.init(params)), keys)[0][0]
+
+    params = train(params)
+    return lambda sides: field(params, sides)
+
+
+def test_draws_what_the_condition_allows_in_its_proportions(velocity):
+    sides = jnp.repeat(jnp.array([1.0, -1.0]), 500)
+    noise = jax.random.normal(jax.random.key(2), (1000, 2))
+    drawn = np.asarray(transport(velocity(sides), noise, back=False))
+    np.testing.assert_array_less(1.2, drawn[:, 0] * np.asarray(sides))
+    on_a_mode = np.abs(np.abs(drawn[:, 1]) - 1.5) < 0.5
+    assert on_a_mode.mean() > 0.9
+    assert 0.4 < (drawn[:, 1] > 0).mean() < 0.6
+
+
+def test_a_code_keeps_what_it_says_and_takes_what_another_condition_says(velocity):
+    sides = jnp.tile(jnp.array([1.0, -1.0]), 100)
+    codes = codes_of(sides, jax.random.key(3))
+    noise = transport(velocity(sides), codes, back=True)
+    same = transport(velocity(sides), noise, back=False)
+    np.testing.assert_allclose(same, codes, atol=0.35)
+    moved = np.asarray(transport(velocity(-sides), noise, back=False))
+    np.testing.assert_array_less(1.2, -moved[:, 0] * np.asarray(sides))
+    assert (np.sign(moved[:, 1]) == np.sign(codes[:, 1])).mean() > 0.9

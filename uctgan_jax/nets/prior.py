@@ -1,0 +1,94 @@
+"""The conditional prior f_psi(Z_c | I_m): standard-normal codes to codes of the manifold, and back.
+
+[paper: a prior of the code given the masked picture, set to N(0, I); our choice: to learn it.]
+E1's codes of the pictures that look like I_m outside the hole are not spread like N(0, I), however
+hard the KL term pulls: they agree about what the known pixels tell. So a code drawn from N(0, I) is
+carried along a learned velocity field, which depends on the condition, to where such codes are
+(flow matching: Lipman et al., 2023; Liu et al., 2023). The way can be gone backwards too: what
+another picture's code says beyond its own known pixels is a standard-normal code again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+# Steps of Heun's method from one end to the other.
+_NUM_STEPS = 8
+_NUM_FREQUENCIES = 16
+
+
+class ConditionalPrior(nn.Module):
+    """The velocity of a code on its way from N(0, I), at time 0, to the manifold, at time 1.
+
+    Attributes:
+      code_dim: size Z of the code.
+      width: hidden units.
+      num_blocks: residual blocks.
+      dtype: compute type; parameters and velocities are float32.
+    """
+
+    code_dim: int
+    width: int = 256
+    num_blocks: int = 3
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        def dense(features: int, **options: Any) -> nn.Dense:
+            return nn.Dense(features, dtype=self.dtype, **options)
+
+        self.of_condition = dense(self.width)
+        self.of_time = dense(self.width)
+        self.of_code = dense(self.width)
+        self.into = [dense(2 * self.width) for _ in range(self.num_blocks)]
+        self.steered = [dense(2 * self.width) for _ in range(self.num_blocks)]
+        self.out_of = [dense(self.width) for _ in range(self.num_blocks)]
+        self.norms = [nn.LayerNorm(dtype=self.dtype) for _ in range(self.num_blocks + 1)]
+        self.velocity = nn.Dense(self.code_dim, kernel_init=nn.initializers.zeros)
+
+    def embed(self, condition: Array) -> Array:
+        """What the velocity takes of the condition's coarsest map: [B, h, w, C] -> [B, width]."""
+        return self.of_condition(condition.reshape(condition.shape[0], -1))
+
+    def __call__(self, code: Array, time: Array, embedding: Array) -> Array:
+        """The velocity at codes [..., Z] and times [...] under embeddings [..., width]: [..., Z].
+
+        Leading axes broadcast.
+        """
+        frequencies = jnp.exp(jnp.linspace(0.0, 5.0, _NUM_FREQUENCIES))
+        angles = time[..., None] * frequencies
+        waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+        where = embedding + self.of_time(waves)
+        x = self.of_code(code) + where
+        steer = nn.silu(where)
+        for norm, into, steered, out_of in zip(
+            self.norms, self.into, self.steered, self.out_of, strict=False
+        ):
+            x = x + out_of(nn.silu(into(norm(x)) + steered(steer)))
+        return self.velocity(self.norms[-1](x).astype(jnp.float32))
+
+
+def transport(velocity: Callable[[Array, Array], Array], codes: Array, *, back: bool) -> Array:
+    """Carries codes along a velocity field, by Heun's method.
+
+    Args:
+      velocity: of codes [..., Z] at a time [] in [0, 1].
+      codes: [..., Z]; standard normal, or with `back` those of the manifold.
+      back: from time 1 to 0 instead of from 0 to 1.
+
+    Returns:
+      [..., Z], at the other end.
+    """
+    start, step = (1.0, -1.0 / _NUM_STEPS) if back else (0.0, 1.0 / _NUM_STEPS)
+    for number in range(_NUM_STEPS):
+        time = jnp.float32(start + number * step)
+        first = velocity(codes, time)
+        second = velocity(codes + step * first, time + step)
+        codes = codes + step / 2 * (first + second)
+    return codes
