@@ -152,7 +152,7 @@ def test_weight_zero_turns_a_term_off(networks, state, batch, term):
     _, metrics = jax.eval_shape(step, state, batch)
     assert f"loss/{term}" not in metrics
     assert len([name for name in metrics if name.startswith("loss/")]) == (
-        6 if term == "adversarial" else 7
+        7 if term == "adversarial" else 8
     )
     if term == "adversarial":  # Without an opponent D stands still.
         moved, _ = jax.jit(step)(state, batch)
