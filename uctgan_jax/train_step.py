@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -120,17 +120,16 @@ def make_train_step(
         variables = {"params": params, "spectral_norm": stats}
         return networks.discriminator.apply(variables, images, masks)
 
-    def prior_loss(params: PyTree, code: Array, features: Array, keys: Array) -> Array:
+    def prior_loss(params: PyTree, code: Array, condition: Sequence[Array], keys: Array) -> Array:
         """Of several points on the way to each code; nothing but the prior learns from it."""
-        code, features = jax.lax.stop_gradient((code, features))
+        code, condition = jax.lax.stop_gradient((code, condition))
         draw = jax.vmap(lambda key: jax.random.normal(key, (_PRIOR_DRAWS, code.shape[-1])))
         shift = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), ()))(keys)
         noise = draw(keys)
         time = (jnp.arange(_PRIOR_DRAWS) + shift[:, None]) / _PRIOR_DRAWS
         code = jnp.broadcast_to(code[:, None], noise.shape)
         way = noise + time[..., None] * (code - noise)
-        prior = networks.prior.bind({"params": params["prior"]})
-        velocity = prior(way, time, prior.embed(features)[:, None])
+        velocity = networks.velocity(params, condition)(way, time)
         return losses.flow_matching(velocity=velocity, noise=noise, code=code)
 
     def generator_loss(
@@ -189,7 +188,7 @@ def make_train_step(
         if weights.kl:
             terms["kl"] = losses.kl_divergence(mean=mean, log_variance=log_variance)
         if weights.prior:
-            terms["prior"] = prior_loss(params, own_code, condition[-1], keys[:, 5])
+            terms["prior"] = prior_loss(params, own_code, condition, keys[:, 5])
         if weights.adversarial:
             fake_logits = discriminate(
                 state.discriminator_params, state.spectral_norm, fakes, masks

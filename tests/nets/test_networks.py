@@ -101,11 +101,12 @@ def test_finite_gradients_reach_every_parameter(networks, trained_like, batch):
     @jax.jit
     @jax.grad
     def gradients(params):
-        mean, log_variance, _, output, logits = run_all(
+        mean, log_variance, condition, output, logits = run_all(
             networks, params, stats, image, batch["mask"].astype(np.float32)
         )
         code = sample_code(jnp.ones_like(mean), mean, log_variance)
-        return (output**2).mean() + (logits**2).mean() + (code**2).mean()
+        velocity = networks.velocity(params, condition)(code[:, None], jnp.float32(0.3))
+        return sum((x**2).mean() for x in (output, logits, code, velocity))
 
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients(params)):
         name = jax.tree_util.keystr(path)

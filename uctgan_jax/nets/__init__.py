@@ -77,17 +77,18 @@ class Networks:
         Returns:
           [B, K, Z].
         """
-        return transport(self._velocity(params, condition), codes, back=False)
+        return transport(self.velocity(params, condition), codes, back=False)
 
     def from_manifold(
         self, params: Mapping[str, Any], codes: Array, condition: Sequence[Array]
     ) -> Array:
         """The standard-normal codes that stand for codes of the manifold: undoes `to_manifold`."""
-        return transport(self._velocity(params, condition), codes, back=True)
+        return transport(self.velocity(params, condition), codes, back=True)
 
-    def _velocity(
+    def velocity(
         self, params: Mapping[str, Any], condition: Sequence[Array]
     ) -> Callable[[Array, Array], Array]:
+        """The prior's velocity under the condition, of codes [B, K, Z] at times [] or [B, K]."""
         prior = self.prior.bind({"params": params["prior"]})
         embedding = prior.embed(condition[-1])[:, None]
         return lambda codes, time: prior(codes, time, embedding)
