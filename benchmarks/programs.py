@@ -40,14 +40,13 @@ def train_program(
         **config.optimizer,
         num_steps=config.num_train_steps,
         reconstruction_steps=config.reconstruction_steps,
+        prior_steps=config.prior_steps,
     )
     step = make_train_step(
         networks=networks,
         optimizers=optimizers,
         weights=LossWeights(**config.loss),
         seed=config.seed,
-        color_jitter=config.color_jitter,
-        tint_strength=config.tint,
         ema_decay=config.ema_decay,
         instance_path=config.instance_path,
         axis_name=axis_name,

@@ -8,8 +8,9 @@ from configs import default
 def get_config() -> ml_collections.ConfigDict:
     config = default.get_config(image_size=32)
     config.batch_size = 16
-    config.num_train_steps = 34_000
-    config.reconstruction_steps = 19_000
+    config.num_train_steps = 60_000
+    config.reconstruction_steps = 44_000
+    config.prior_steps = 10_000
     config.log_every_steps = 50
     config.checkpoint_every_steps = 1_000
     config.sample_every_steps = 1_000
@@ -20,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Boxes over the face, that leave some skin to see: what is never hidden need not be in the
     # code, and colours come from the condition.
     config.mask.kind = "box"
-    config.mask.hole_share = (0.14, 0.27)
+    config.mask.hole_share = (0.18, 0.27)
     config.mask.region = (0.25, 0.25, 0.797, 0.75)
 
     config.eval.num_examples = 100

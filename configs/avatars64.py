@@ -12,6 +12,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.batch_size = 64
     config.num_train_steps = 15_000
     config.reconstruction_steps = 8_000
+    config.prior_steps = 2_000
     config.log_every_steps = 100
     config.data.num_threads = 8
     return config

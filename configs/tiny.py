@@ -9,6 +9,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = avatars32.get_config()
     config.num_train_steps = 1_000
     config.reconstruction_steps = 500
+    config.prior_steps = 200
     config.log_every_steps = 20
     config.checkpoint_every_steps = 200
     config.sample_every_steps = 200

@@ -18,7 +18,8 @@ CONFIG = {"image_size": 32, "widths": [8, 16]}
 
 @pytest.fixture(scope="module")
 def state(networks):
-    optimizers = Optimizers(generator=optax.adam(1e-3), discriminator=optax.adam(1e-3))
+    adam = optax.adam(1e-3)
+    optimizers = Optimizers(generator=adam, prior=adam, discriminator=adam)
     create = functools.partial(create_train_state, networks=networks, optimizers=optimizers)
     return jax.device_get(jax.jit(create)(jax.random.key(0)))
 

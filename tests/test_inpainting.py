@@ -254,7 +254,8 @@ def test_bad_input_is_refused(inpainter, picture, change, message):
 def test_load_one_of_several_checkpoints(networks, tmp_path):
     config = default.get_config(32)
     config.model = TINY_MODEL
-    optimizers = Optimizers(generator=optax.sgd(0.1), discriminator=optax.sgd(0.1))
+    sgd = optax.sgd(0.1)
+    optimizers = Optimizers(generator=sgd, prior=sgd, discriminator=sgd)
     create = jax.jit(lambda key: create_train_state(key, networks, optimizers))
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         for step in (3, 6):

@@ -11,7 +11,8 @@ from uctgan_jax.train_state import Optimizers, create_train_state
 from uctgan_jax.train_step import make_train_step
 
 # SGD: Adam would hide a gradient that is wrong by a factor.
-OPTIMIZERS = Optimizers(generator=optax.sgd(1e-2), discriminator=optax.sgd(1e-2))
+SGD = optax.sgd(1e-2)
+OPTIMIZERS = Optimizers(generator=SGD, prior=SGD, discriminator=SGD)
 
 
 def two_steps(networks, batch, mode, devices):
@@ -22,8 +23,6 @@ def two_steps(networks, batch, mode, devices):
             optimizers=OPTIMIZERS,
             weights=LOSS_WEIGHTS,
             seed=0,
-            color_jitter=0.4,
-            tint_strength=0.4,
             ema_decay=0.9,
             instance_path=True,
             axis_name=parallel.axis_name,

@@ -32,7 +32,7 @@ from tests.conftest import run_config
 from uctgan_jax.train_state import Optimizers
 # SGD: Adam turns the rounding error of a gradient that should be 0 into a whole step.
 sgd = optax.sgd(1e-2)
-training.make_optimizers = lambda **_: Optimizers(generator=sgd, discriminator=sgd)
+training.make_optimizers = lambda **_: Optimizers(generator=sgd, prior=sgd, discriminator=sgd)
 config = run_config(pictures)
 config.num_train_steps = int(steps)
 config.sample_every_steps = 100_000

@@ -82,6 +82,32 @@ def test_the_first_steps_are_for_reconstructions_alone(tmp_path, picture_folder)
     assert [len(part) for part in parts] == [0, 0, 0, 3, 3, 3]
 
 
+def test_the_last_steps_are_for_the_prior_alone(straight, tmp_path, picture_folder):
+    """Here after four steps as those of `straight`; and after the whole of it, by `init_from`."""
+    workdir, whole = straight
+    training.train(make_config(picture_folder, prior_steps=2), tmp_path / "one")
+    logged = records(tmp_path / "one")
+    assert ["loss/generator" in r for r in logged] == [True] * 4 + [False] * 2
+    assert all("loss/prior" in r for r in logged)
+
+    config = make_config(picture_folder, prior_steps=4, num_train_steps=4)
+    config.init_from = str(workdir)
+    state = training.train(config, tmp_path / "two")
+    assert int(state.step) == 4
+    assert_trees_equal(state.discriminator_params, whole.discriminator_params)
+    for name in ("projection", "encoder", "generator"):
+        assert_trees_equal(state.generator_params[name], whole.ema_params[name])
+        assert_trees_equal(state.ema_params[name], whole.ema_params[name])
+    changed = jax.tree.map(
+        lambda a, b: not np.array_equal(a, b), state.prior_params, whole.ema_params["prior"]
+    )
+    assert all(jax.tree.leaves(changed))
+    # The model it began with need not be there any more.
+    config.init_from = str(tmp_path / "two")
+    with pytest.raises(training.ConfigMismatchError, match="init_from"):
+        training.train(config, tmp_path / "two")
+
+
 def test_a_finished_run_is_left_as_it_is(straight, picture_folder):
     workdir, expected = straight
     before = (workdir / "metrics.jsonl").read_text()
@@ -113,23 +139,30 @@ def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder)
 
 
 @pytest.mark.parametrize(
-    ("decay_share", "sizes"),
-    [(0.0, [1, 1, 1, 1]), (0.5, [1, 1, 1, 0.5]), (1.0, [1, 0.75, 0.5, 0.25])],
+    ("decay_share", "sizes", "prior_sizes"),
+    [
+        (0.0, [1, 1, 1, 1], [1, 1, 1, 1, 1, 1]),
+        (0.5, [1, 1, 1, 0.5], [1, 1, 1, 1, 2 / 3, 1 / 3]),
+        (1.0, [1, 0.75, 0.5, 0.25], [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
+    ],
 )
-def test_learning_rates_fall_over_the_last_share_of_the_steps(decay_share, sizes):
+def test_learning_rates_fall_over_the_last_share_of_the_steps(decay_share, sizes, prior_sizes):
     optimizers = training.make_optimizers(
         generator_learning_rate=0.1,
+        prior_learning_rate=0.3,
         discriminator_learning_rate=0.2,
         beta1=0.0,
         beta2=0.9,
         decay_share=decay_share,
-        num_steps=4,
+        num_steps=6,
         reconstruction_steps=1,
+        prior_steps=2,
     )
     # D is not there for the first step.
     for optimizer, expected in (
         (optimizers.generator, [0.1 * size for size in sizes]),
         (optimizers.discriminator, [0.2 * size for size in sizes[1:]]),
+        (optimizers.prior, [0.3 * size for size in prior_sizes]),
     ):
         state = optimizer.init(np.zeros(()))
         for rate in expected:  # Adam's step is as long as its rate while gradients are constant.
@@ -150,8 +183,18 @@ def test_learning_rates_fall_over_the_last_share_of_the_steps(decay_share, sizes
             ValueError,
             r"optimizer.decay_share \(1.5\) must be in",
         ),
-        (dict(color_jitter=-0.1), ValueError, r"color_jitter \(-0.1\) must be in"),
-        (dict(tint=1.0), ValueError, r"tint \(1.0\) must be in"),
+        (dict(prior_steps=7), ValueError, r"prior_steps \(7\) must be from 0 to num_train_steps"),
+        (
+            dict(prior_steps=2, loss=dict(prior=0.0)),
+            ValueError,
+            r"prior_steps \(2\) must be 0 when loss.prior",
+        ),
+        (dict(init_from="/no/such"), FileNotFoundError, "/no/such is neither"),
+        (
+            dict(init_from="avatars32"),
+            ValueError,
+            r"init_from \(avatars32\) .* model.code_dim: 32 there, 4 here",
+        ),
         (dict(reconstruction_steps=-1), ValueError, r"reconstruction_steps \(-1\) must be 0 or"),
         (dict(data=dict(source="nosuchset")), ValueError, "'nosuchset'"),
         (dict(data=dict(source="folder:/no/such")), FileNotFoundError, "/no/such"),

@@ -262,18 +262,7 @@ class Inpainter:
             FileNotFoundError: if there is no such model or checkpoint.
             DamagedCheckpointError: if it is damaged.
         """
-        folder = _find_model(path)
-        if is_weights_folder(folder):
-            params, config, saved_step, digest = read_weights(folder)
-            if step not in (None, saved_step):
-                raise FileNotFoundError(f"{path} holds step {saved_step} alone, not {step}")
-            step = saved_step
-        else:
-            # Orbax takes a second or two to import: only for those who load what it saved.
-            from uctgan_jax.checkpoints import Checkpoints
-
-            with Checkpoints(folder, read_only=True) as checkpoints:
-                step, params, config, digest = checkpoints.restore_model(step)
+        params, config, step, digest = read_model(path, step)
         return cls(ml_collections.ConfigDict(config), params, step, digest)
 
     def on_device(self, device: jax.Device) -> Inpainter:
@@ -547,6 +536,24 @@ class Inpainter:
         mask = self.networks.to_patches(masks).astype(jnp.float32)
         logits = self.networks.discriminator.apply(variables, image, mask)
         return logits.mean(axis=(1, 2))
+
+
+def read_model(
+    path: str | Path, step: int | None = None
+) -> tuple[PyTree, dict[str, Any], int, str]:
+    """Parameters, config, step and digest of a saved model; arguments and errors as for `load`."""
+    folder = _find_model(path)
+    if is_weights_folder(folder):
+        params, config, saved_step, digest = read_weights(folder)
+        if step not in (None, saved_step):
+            raise FileNotFoundError(f"{path} holds step {saved_step} alone, not {step}")
+        return params, config, saved_step, digest
+    # Orbax takes a second or two to import: only for those who load what it saved.
+    from uctgan_jax.checkpoints import Checkpoints
+
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        step, params, config, digest = checkpoints.restore_model(step)
+    return params, config, step, digest
 
 
 def bundled_models() -> list[str]:

@@ -32,7 +32,7 @@ class LossWeights:
     known: float  # L_cc in image space
     manifold: float  # L_cc in manifold space
     kl: float  # L_KL on both codes
-    prior: float  # flow matching of the conditional prior to z_g
+    prior: float  # flow matching to z_g; the prior's loss alone, so only 0 or not matters
 
 
 def normalize(images: Array) -> Array:
@@ -45,42 +45,12 @@ def composite(output: Array, target: Array, mask: Array) -> Array:
     return jnp.where(mask > 0.5, output, target)
 
 
-def jitter_colors(key: Array, images: Array, strength: float | Array) -> Array:
-    """A random gain and offset a channel and picture, clipped to [-1, 1].
-
-    What E1 sees is jittered and what G must return is not, so that colours cannot come from the
-    code and must come from the condition: without it, completions keep the instance's colours.
-
-    Args:
-      key: one key a picture, [B].
-      images: patches, [B, h, w, pixels * 3] in [-1, 1].
-      strength: gains lie in 1 +- strength, offsets in +- strength; a number, or [B, 1, 1, 1].
-    """
-    draw = jax.vmap(lambda k: jax.random.uniform(k, (2, 1, 1, 3), minval=-1.0, maxval=1.0))(key)
-    draw = jnp.tile(draw, images.shape[-1] // 3)
-    gain, offset = 1.0 + strength * draw[:, 0], strength * draw[:, 1]
-    return jnp.clip(images * gain + offset, -1.0, 1.0)
-
-
-def tint(key: Array, images: Array, strength: float) -> Array:
-    """`jitter_colors` by up to `strength`, as much as each picture draws: many hardly at all.
-
-    It is for the picture to complete, not for what E1 sees of it: the code then says nothing sure
-    about a colour of which there is something to see.
-    """
-    keys = jax.vmap(lambda k: jax.random.split(k))(key)
-    share = jax.vmap(lambda k: jax.random.uniform(k, (1, 1, 1)))(keys[:, 0])
-    return jitter_colors(keys[:, 1], images, strength * share)
-
-
 def make_train_step(
     *,
     networks: Networks,
     optimizers: Optimizers,
     weights: LossWeights,
     seed: int,
-    color_jitter: float,
-    tint_strength: float,
     ema_decay: float,
     instance_path: bool,
     axis_name: str | None = None,
@@ -88,16 +58,14 @@ def make_train_step(
     """Builds the training step of one device.
 
     The step draws all its noise from each example's own global index, so that it draws the same
-    numbers on one device or on many, and a resumed run needs no saved key. Both players move at
-    once, from one forward pass of each network.
+    numbers on one device or on many, and a resumed run needs no saved key. All players move at
+    once, from one forward pass of each network. One that no weight is left for stands still.
 
     Args:
       networks: E1, E2, the prior, G and D.
-      optimizers: of the generator side (E1, E2, the prior, G) and of D.
+      optimizers: of each player.
       weights: of the loss terms.
       seed: seed of all noise.
-      color_jitter: strength of `jitter_colors` on what E1 sees of I_i and I_g; 0 for none.
-      tint_strength: strength of `tint` on I_g as everything else sees it; 0 for none.
       ema_decay: final decay of the parameter average; it ramps up as (1 + step) / (10 + step).
       instance_path: complete with the instance's code too. Without it I_r alone is made and
         judged, and the terms of I_c are left out: a conditional VAE-GAN.
@@ -107,11 +75,15 @@ def make_train_step(
       `step(state, batch) -> (state, metrics)`, to be compiled. A batch has `image` and `instance`
       uint8 [B, H, W, 3], `mask` uint8 [B, H, W, 1] with 1 = hole and `index` uint32 [B], the
       position of each example in the run's endless stream. Metrics are float32 scalars, one
-      `loss/<term>` a term; a step whose losses or gradients are not finite changes nothing but
+      `loss/<term>` a term and the sums of E1, E2 and G (`loss/generator`) and of D
+      (`loss/discriminator`); a step whose losses or gradients are not finite changes nothing but
       `step` and `nonfinite_steps`.
     """
 
     num_paths = 2 if instance_path else 1
+    draws = any(
+        weight for name, weight in vars(weights).items() if name != "prior"
+    )  # or the prior learns alone, and there is no picture to make
 
     def project(params: PyTree, images: Array) -> tuple[Array, Array]:
         return networks.projection.apply({"params": params["projection"]}, images)
@@ -120,37 +92,42 @@ def make_train_step(
         variables = {"params": params, "spectral_norm": stats}
         return networks.discriminator.apply(variables, images, masks)
 
+    def encode(
+        params: PyTree, batch: Mapping[str, Array], target: Array, keys: Array
+    ) -> tuple[Array, Array, Array, tuple[Array, ...]]:
+        """E1's mean, log-variance and code of I_i (on its path) and I_g, and E2's condition."""
+        views = normalize(jnp.concatenate([batch["instance"], batch["image"]][-num_paths:]))
+        mean, log_variance = project(params, views)
+        noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(
+            jnp.concatenate([keys[:, 0], keys[:, 1]][-num_paths:])
+        )
+        code = sample_code(noise, mean, log_variance)
+        mask = batch["mask"].astype(jnp.float32)
+        condition = networks.encoder.apply({"params": params["encoder"]}, target, mask)
+        return mean, log_variance, code, condition
+
     def prior_loss(params: PyTree, code: Array, condition: Sequence[Array], keys: Array) -> Array:
-        """Of several points on the way to each code; nothing but the prior learns from it."""
-        code, condition = jax.lax.stop_gradient((code, condition))
+        """Of several points on the way to each code."""
         draw = jax.vmap(lambda key: jax.random.normal(key, (_PRIOR_DRAWS, code.shape[-1])))
         shift = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), ()))(keys)
         noise = draw(keys)
         time = (jnp.arange(_PRIOR_DRAWS) + shift[:, None]) / _PRIOR_DRAWS
         code = jnp.broadcast_to(code[:, None], noise.shape)
         way = noise + time[..., None] * (code - noise)
-        velocity = networks.velocity(params, condition)(way, time)
+        velocity = networks.velocity({"prior": params}, condition)(way, time)
         return losses.flow_matching(velocity=velocity, noise=noise, code=code)
 
     def generator_loss(
         params: PyTree, state: TrainState, batch: Mapping[str, Array], target: Array, keys: Array
-    ) -> tuple[Array, tuple[dict[str, Array], Array]]:
-        """The generator side's loss; also its terms, and the composites D learns from."""
+    ) -> tuple[Array, tuple[dict[str, Array], Array, Array, tuple[Array, ...]]]:
+        """The generator's loss; also its terms, and what the others learn from.
+
+        Those are the composites, for D, and z_g and the condition, for the prior.
+        """
         mask = batch["mask"].astype(jnp.float32)
         hole = each_color(mask)
         size = target.shape[0]
-
-        # z_i ~ E1(I_i) and z_g ~ E1(I_g), in one pass.
-        views = jnp.concatenate([batch["instance"], batch["image"]][-num_paths:])
-        views = normalize(views)
-        if color_jitter:
-            jitter_keys = jnp.concatenate([keys[:, 0], keys[:, 1]][-num_paths:])
-            views = jitter_colors(jitter_keys, views, color_jitter)
-        mean, log_variance = project(params, views)
-        noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(
-            jnp.concatenate([keys[:, 2], keys[:, 3]][-num_paths:])
-        )
-        code = sample_code(noise, mean, log_variance)
+        mean, log_variance, code, condition = encode(params, batch, target, keys)
         own_code = code[-size:]
 
         # I_c = G(z_i, E2(I_m)) and I_r = G(z_g, E2(I_m)): the condition is encoded once. E1 learns
@@ -158,7 +135,6 @@ def make_train_step(
         # any code. A gradient into E1 from there lets it satisfy the manifold term by itself.
         if instance_path:
             code = jnp.concatenate([jax.lax.stop_gradient(code[:size]), own_code])
-        condition = networks.encoder.apply({"params": params["encoder"]}, target, mask)
         masks = jnp.concatenate([mask] * num_paths)
         outputs = networks.generator.apply(
             {"params": params["generator"]},
@@ -187,15 +163,13 @@ def make_train_step(
             terms["manifold"] = losses.manifold_l1(code=seen, target_code=code[:size])
         if weights.kl:
             terms["kl"] = losses.kl_divergence(mean=mean, log_variance=log_variance)
-        if weights.prior:
-            terms["prior"] = prior_loss(params, own_code, condition, keys[:, 5])
         if weights.adversarial:
             fake_logits = discriminate(
                 state.discriminator_params, state.spectral_norm, fakes, masks
             )
             terms["adversarial"] = losses.hinge_generator(fake_logits=fake_logits)
         total = sum(getattr(weights, name) * value for name, value in terms.items())
-        return total, (terms, fakes)
+        return total, (terms, fakes, own_code, condition)
 
     def discriminator_loss(
         params: PyTree, state: TrainState, real: Array, fakes: Array, mask: Array
@@ -218,55 +192,53 @@ def make_train_step(
         batch = {
             name: x if name == "index" else networks.to_patches(x) for name, x in batch.items()
         }
-        keys = jax.vmap(lambda index: jax.random.split(_example_key(seed, index), 6))(
+        keys = jax.vmap(lambda index: jax.random.split(_example_key(seed, index), 3))(
             batch["index"]
         )
         target = normalize(batch["image"])
-        if tint_strength:
-            target = tint(keys[:, 4], target, tint_strength)
-        (total, (terms, fakes)), generator_grads = jax.value_and_grad(generator_loss, has_aux=True)(
-            state.generator_params, state, batch, target, keys
-        )
-        scalars = {f"loss/{name}": value for name, value in terms.items()}
-        scalars["loss/generator"] = total
-        grads = {"generator": generator_grads}
-        spectral_norm = state.spectral_norm
+        scalars, grads, moved = {}, {}, {}
+        if draws:
+            (scalars["loss/generator"], (terms, fakes, code, condition)), grads["generator"] = (
+                jax.value_and_grad(generator_loss, has_aux=True)(
+                    state.generator_params, state, batch, target, keys
+                )
+            )
+            scalars |= {f"loss/{name}": value for name, value in terms.items()}
+        else:
+            _, _, code, condition = encode(state.generator_params, batch, target, keys)
+        if weights.prior:
+            scalars["loss/prior"], grads["prior"] = jax.value_and_grad(prior_loss)(
+                state.prior_params,
+                code[-target.shape[0] :],
+                condition,
+                keys[:, 2],
+            )
         if weights.adversarial:
-            (scalars["loss/discriminator"], spectral_norm), grads["discriminator"] = (
+            (scalars["loss/discriminator"], moved["spectral_norm"]), grads["discriminator"] = (
                 jax.value_and_grad(discriminator_loss, has_aux=True)(
                     state.discriminator_params,
                     state,
                     target,
-                    jax.lax.stop_gradient(fakes),
+                    fakes,
                     batch["mask"].astype(jnp.float32),
                 )
             )
         if axis_name is not None:
             grads, scalars = jax.lax.pmean((grads, scalars), axis_name)
 
-        generator_params, generator_opt_state = _update(
-            optimizers.generator,
-            grads["generator"],
-            state.generator_opt_state,
-            state.generator_params,
-        )
-        moved = {
-            "generator_params": generator_params,
-            "generator_opt_state": generator_opt_state,
-            "ema_params": _moving_average(
-                state.ema_params, generator_params, state.step, ema_decay
-            ),
-        }
-        if weights.adversarial:
-            discriminator_params, discriminator_opt_state = _update(
-                optimizers.discriminator,
-                grads["discriminator"],
-                state.discriminator_opt_state,
-                state.discriminator_params,
+        for player, gradients in grads.items():
+            moved[f"{player}_params"], moved[f"{player}_opt_state"] = _update(
+                getattr(optimizers, player),
+                gradients,
+                getattr(state, f"{player}_opt_state"),
+                getattr(state, f"{player}_params"),
             )
-            moved["discriminator_params"] = discriminator_params
-            moved["discriminator_opt_state"] = discriminator_opt_state
-            moved["spectral_norm"] = spectral_norm
+        newest = dict(moved.get("generator_params", {}))
+        if weights.prior:
+            newest["prior"] = moved["prior_params"]
+        moved["ema_params"] = state.ema_params | _moving_average(
+            {name: state.ema_params[name] for name in newest}, newest, state.step, ema_decay
+        )
 
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm + sum(scalars.values()))

@@ -25,6 +25,7 @@ from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.data import pipeline, sources
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.files import write_text
+from uctgan_jax.inpainting import read_model
 from uctgan_jax.metrics_log import MetricsLog
 from uctgan_jax.nets import Networks, build_networks
 from uctgan_jax.parallel import DataParallel
@@ -32,11 +33,12 @@ from uctgan_jax.preemption import PreemptionNotice
 from uctgan_jax.train_state import Optimizers, TrainState, create_train_state
 from uctgan_jax.train_step import LossWeights, make_train_step
 
-# What may differ when a run goes on: none of it changes the numbers of a step, but that
-# `num_train_steps` says when the learning rates begin to fall.
+# What may differ when a run goes on: none of it changes the numbers of a step, but that the first
+# two say when the learning rates begin to fall and the prior is alone.
 RESUMABLE_FIELDS = frozenset(
     {
         "num_train_steps",
+        "prior_steps",
         "log_every_steps",
         "checkpoint_every_steps",
         "sample_every_steps",
@@ -62,30 +64,35 @@ class ConfigMismatchError(ValueError):
 def make_optimizers(
     *,
     generator_learning_rate: float,
+    prior_learning_rate: float,
     discriminator_learning_rate: float,
     beta1: float,
     beta2: float,
     decay_share: float,
     num_steps: int,
     reconstruction_steps: int = 0,
+    prior_steps: int = 0,
 ) -> Optimizers:
-    """Adam for both sides, each with its own learning rate.
+    """Adam for every player, each with its own learning rate.
 
-    Rates are constant and fall linearly to 0 over the last `decay_share` of `num_steps`. D takes
-    no part in the first `reconstruction_steps`, and counts its own steps.
+    Rates are constant and fall linearly to 0 over the last `decay_share` of the steps: of all
+    `num_steps` the prior's, of those before the last `prior_steps` the others', which then stand
+    still. D takes no part in the first `reconstruction_steps`, and counts its own steps.
     """
-    decay_steps = round(decay_share * num_steps)
 
-    def adam(learning_rate: float, first_step: int) -> optax.GradientTransformation:
+    def adam(learning_rate: float, first: int, last: int) -> optax.GradientTransformation:
+        decay_steps = max(round(decay_share * last), 1)
+
         def schedule(count: jax.Array) -> jax.Array:
-            left = num_steps - first_step - count
-            return learning_rate * jnp.clip(left / max(decay_steps, 1), 0.0, 1.0)
+            return learning_rate * jnp.clip((last - first - count) / decay_steps, 0.0, 1.0)
 
         return optax.adam(schedule, beta1, beta2)
 
+    last = num_steps - prior_steps
     return Optimizers(
-        generator=adam(generator_learning_rate, 0),
-        discriminator=adam(discriminator_learning_rate, reconstruction_steps),
+        generator=adam(generator_learning_rate, 0, last),
+        prior=adam(prior_learning_rate, 0, num_steps),
+        discriminator=adam(discriminator_learning_rate, reconstruction_steps, last),
     )
 
 
@@ -93,6 +100,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     """Raises a ValueError that names the first count or weight which makes no sense."""
     for name in (
         "num_train_steps",
+        "prior_steps",
         "log_every_steps",
         "checkpoint_every_steps",
         "sample_every_steps",
@@ -107,6 +115,13 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         raise ValueError("every weight in loss is 0: there is nothing to train")
     if config.reconstruction_steps < 0:
         raise ValueError(f"reconstruction_steps ({config.reconstruction_steps}) must be 0 or more")
+    if not 0 <= config.prior_steps <= config.num_train_steps:
+        raise ValueError(
+            f"prior_steps ({config.prior_steps}) must be from 0 to num_train_steps"
+            f" ({config.num_train_steps}), of which they are the last"
+        )
+    if config.prior_steps and not config.loss.prior:
+        raise ValueError(f"prior_steps ({config.prior_steps}) must be 0 when loss.prior is 0")
     if config.reconstruction_steps and not (
         config.loss.reconstruction or config.loss.reconstruction_hole
     ):
@@ -120,9 +135,6 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         )
     if not 0 <= config.ema_decay < 1:
         raise ValueError(f"ema_decay ({config.ema_decay}) must be in [0, 1)")
-    for name in ("color_jitter", "tint"):
-        if not 0 <= config[name] < 1:
-            raise ValueError(f"{name} ({config[name]}) must be in [0, 1)")
 
 
 def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
@@ -141,6 +153,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
     Raises:
         ValueError: if the config is unusable, before anything is compiled.
         ConfigMismatchError: if `workdir` holds a run of another config.
+        FileNotFoundError: if there is no model `config.init_from`.
         OSError: if `workdir` cannot be written.
         NonFiniteError: after `config.max_nonfinite_steps` non-finite steps in a row.
     """
@@ -154,13 +167,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         remat=config.remat,
         **config.model,
     )
-    weights = LossWeights(**config.loss)
     optimizers = make_optimizers(
         **config.optimizer,
         num_steps=config.num_train_steps,
         reconstruction_steps=config.reconstruction_steps,
+        prior_steps=config.prior_steps,
     )
     _check_workdir(workdir, config)
+    initial = _initial_model(config, workdir)
     source, held_out_source = (
         sources.open_source(
             config.data.source,
@@ -187,7 +201,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         write_text(workdir / "config.json", json.dumps(config_dict(config), indent=2) + "\n")
 
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        state = _restore_or_create(checkpoints, config.seed, networks, optimizers)
+        state = _restore_or_create(checkpoints, config.seed, networks, optimizers, initial)
         first_step = int(state.step)
         _say(f"{'resuming' if first_step else 'starting'} from step {first_step} in {workdir}")
         if jax.process_index() == 0:
@@ -197,15 +211,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             networks=networks,
             optimizers=optimizers,
             seed=config.seed,
-            color_jitter=config.color_jitter,
-            tint_strength=config.tint,
             ema_decay=config.ema_decay,
             axis_name=parallel.axis_name,
         )
-        reconstruct = parallel.compile(
-            make_step(weights=dataclasses.replace(weights, adversarial=0.0), instance_path=False)
-        )
-        complete = parallel.compile(make_step(weights=weights, instance_path=config.instance_path))
         batches = pipeline.train_batches(
             source,
             batch_size=config.batch_size,
@@ -231,15 +239,16 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             batches = parallel.prefetch(device_types(batches))
             if first_step < config.num_train_steps:
                 batch = next(batches)
-                if first_step < config.reconstruction_steps:
-                    reconstruct = parallel.compile_ahead(reconstruct, state, batch)
-                if config.reconstruction_steps < config.num_train_steps:
-                    complete = parallel.compile_ahead(complete, state, batch)
+                steps = [
+                    (end, parallel.compile_ahead(parallel.compile(make_step(**kind)), state, batch))
+                    for end, kind in _phases(config, first_step)
+                ]
                 batches = itertools.chain([batch], batches)
             batches = log.timed(batches)
             for step in range(first_step + 1, config.num_train_steps + 1):
-                step_fn = reconstruct if step <= config.reconstruction_steps else complete
-                state, metrics = step_fn(state, next(batches))
+                if step > steps[0][0]:
+                    del steps[0]
+                state, metrics = steps[0][1](state, next(batches))
                 log.add(metrics)
                 progress.update()
                 preempted = preemption.received(step)
@@ -274,16 +283,78 @@ def _say(message: str) -> None:
         print(message, flush=True)
 
 
+def _phases(config: ml_collections.ConfigDict, first_step: int) -> list[tuple[int, dict[str, Any]]]:
+    """The phases that have steps to take after `first_step`: the last step, and what it is about.
+
+    First reconstructions alone, then the whole game, then the prior alone, which has a still
+    target there and costs a fraction.
+    """
+    weights = LossWeights(**config.loss)
+    last = config.num_train_steps - config.prior_steps
+    nothing = dict.fromkeys(vars(weights), 0.0)
+    phases = [
+        (
+            min(config.reconstruction_steps, last),
+            dict(weights=dataclasses.replace(weights, adversarial=0.0), instance_path=False),
+        ),
+        (last, dict(weights=weights, instance_path=config.instance_path)),
+        (
+            config.num_train_steps,
+            dict(weights=LossWeights(**nothing | {"prior": weights.prior}), instance_path=False),
+        ),
+    ]
+    starts = [0, *(end for end, _ in phases)]
+    return [
+        (end, kind)
+        for start, (end, kind) in zip(starts, phases, strict=False)
+        if max(start, first_step) < end
+    ]
+
+
+def _initial_model(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Any] | None:
+    """The parameters of `config.init_from`; None without it, or when the run has begun."""
+    if not config.init_from or any((workdir / "checkpoints").glob("[0-9]*")):
+        return None
+    params, saved_config, _, _ = read_model(config.init_from)
+    differences = config_differences(
+        {name: saved_config[name] for name in ("image_size", "model")},
+        {"image_size": config.image_size, "model": config_dict(config.model)},
+    )
+    if differences:
+        listed = "; ".join(
+            f"{name}: {there!r} there, {here!r} here" for name, (there, here) in differences.items()
+        )
+        raise ValueError(f"init_from ({config.init_from}) is a model of other sizes ({listed})")
+    return params
+
+
 def _restore_or_create(
-    checkpoints: Checkpoints, seed: int, networks: Networks, optimizers: Optimizers
+    checkpoints: Checkpoints,
+    seed: int,
+    networks: Networks,
+    optimizers: Optimizers,
+    initial: dict[str, Any] | None,
 ) -> TrainState:
-    """The state of the newest sound checkpoint, or a fresh one."""
+    """The state of the newest sound checkpoint, or a fresh one, with the parameters `initial`."""
 
     def create() -> TrainState:
         return create_train_state(jax.random.key(seed), networks, optimizers)
 
     state = checkpoints.restore_latest(jax.eval_shape(create))
-    return jax.jit(create)() if state is None else state
+    if state is not None:
+        return state
+    state = jax.jit(create)()
+    if initial is None:
+        return state
+    parts = {name: initial[name] for name in state.ema_params}
+    return state.replace(
+        ema_params=parts,
+        prior_params=parts["prior"],
+        generator_params={name: parts[name] for name in state.generator_params},
+        # A model may have been saved without its D.
+        discriminator_params=initial.get("discriminator", state.discriminator_params),
+        spectral_norm=initial.get("spectral_norm", state.spectral_norm),
+    )
 
 
 def _progress_bar(first_step: int, num_train_steps: int) -> tqdm:
@@ -345,15 +416,20 @@ def device_types(batches: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str,
 
 
 def _parameter_table(state: TrainState) -> str:
-    """Every parameter of both sides: name, shape and count."""
-    players = {"generator": state.generator_params, "discriminator": state.discriminator_params}
+    """Every parameter of every player: name, shape and count."""
+    players = {
+        "generator": state.generator_params,
+        "prior": state.prior_params,
+        "discriminator": state.discriminator_params,
+    }
     return clu.parameter_overview.get_parameter_overview(players, include_stats=False) + "\n"
 
 
 def _postfix(record: Mapping[str, float]) -> str:
+    player = "generator" if "loss/generator" in record else "prior"
     return (
         f"{record['images_per_sec']:.1f} pictures/s,"
-        f" generator {record['loss/generator']:.3f},"
+        f" {player} {record[f'loss/{player}']:.3f},"
         f" data wait {record['data_wait_fraction']:.0%}"
     )
 

@@ -94,7 +94,7 @@ class Networks:
         return lambda codes, time: prior(codes, time, embedding)
 
     def init_generator(self, key: jax.Array) -> dict[str, Any]:
-        """Fresh float32 parameters of E1, E2, the prior and G.
+        """Fresh float32 parameters of what completes pictures: E1, E2, the prior and G.
 
         Returns:
           `{"projection", "encoder", "prior", "generator"}`.
