@@ -19,7 +19,7 @@ def network_cost(image_size: int) -> dict[str, float]:
     config = default.get_config(image_size)
     create, step = programs.train_program(config)
     state = jax.eval_shape(create)
-    params = state.generator_params
+    params = state.ema_params
     train_flop = programs.count_flop(step, state, programs.batch_shapes(1, image_size))
     completion_flop = programs.completion_flop(programs.make_networks(config), params)
     return {

@@ -81,9 +81,8 @@ def make_train_step(
     """
 
     num_paths = 2 if instance_path else 1
-    draws = any(
-        weight for name, weight in vars(weights).items() if name != "prior"
-    )  # or the prior learns alone, and there is no picture to make
+    # Or the prior learns alone, and no picture is made.
+    generates = any(weight for name, weight in vars(weights).items() if name != "prior")
 
     def project(params: PyTree, images: Array) -> tuple[Array, Array]:
         return networks.projection.apply({"params": params["projection"]}, images)
@@ -197,7 +196,7 @@ def make_train_step(
         )
         target = normalize(batch["image"])
         scalars, grads, moved = {}, {}, {}
-        if draws:
+        if generates:
             (scalars["loss/generator"], (terms, fakes, code, condition)), grads["generator"] = (
                 jax.value_and_grad(generator_loss, has_aux=True)(
                     state.generator_params, state, batch, target, keys

@@ -100,7 +100,6 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     """Raises a ValueError that names the first count or weight which makes no sense."""
     for name in (
         "num_train_steps",
-        "prior_steps",
         "log_every_steps",
         "checkpoint_every_steps",
         "sample_every_steps",
