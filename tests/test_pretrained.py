@@ -44,8 +44,8 @@ def test_codes_hold_the_face(model, portraits):
     own = hole_error(model.reconstruct(images, masks), images, masks)
     codes = model.project(images[::-1], masks[0])
     others = model.complete_with(images, masks, codes[:, None])[:, 0]
-    assert own < 19
-    assert own < 0.5 * hole_error(others, images, masks)
+    assert own < 12
+    assert own < 0.25 * hole_error(others, images, masks)
 
 
 def test_completions_differ_as_faces_do(model, portraits):
