@@ -1,4 +1,4 @@
-"""Trains UCTGAN: `python train.py --config=configs/avatars64.py --workdir=DIR`.
+"""Trains UCTGAN: `python train.py --config=configs/avatars32.py --workdir=DIR`.
 
 Started again with the same workdir, it goes on from the newest checkpoint. On several hosts every
 one of them runs this command, with `--distributed` where the environment names the others (TPU

@@ -1,7 +1,7 @@
-"""The paper's ablations: `--config=configs/ablation.py:no_attention` (avatars64 without it).
+"""The paper's ablations: `--config=configs/ablation.py:no_attention` (avatars32 without it).
 
 `no_attention`, `no_manifold`, `no_instance`, `no_reconstruction` or `no_kl`; a base other than
-`avatars64` goes behind a comma: `--config=configs/ablation.py:no_kl,tiny`.
+`avatars32` goes behind a comma: `--config=configs/ablation.py:no_kl,tiny`.
 """
 
 import importlib
@@ -11,7 +11,7 @@ import ml_collections
 
 def get_config(ablation: str) -> ml_collections.ConfigDict:
     name, _, base = ablation.partition(",")
-    config = importlib.import_module(f"configs.{base or 'avatars64'}").get_config()
+    config = importlib.import_module(f"configs.{base or 'avatars32'}").get_config()
     if name == "no_attention":
         config.model.attention_resolution = 0
     elif name == "no_manifold":

@@ -1,4 +1,4 @@
-"""Shows what training will see: `python -m uctgan_jax.data.preview --config=configs/avatars64.py`.
+"""Shows what training will see: `python -m uctgan_jax.data.preview --config=configs/avatars32.py`.
 
 Writes a contact sheet of the first examples of a run: picture, the picture with its hole, the mask
 (white = hole) and the instance picture, exactly as they go to the device.
