@@ -64,7 +64,9 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.num_train_steps = 500_000
     config.reconstruction_steps = 250_000  # the first of them: I_r alone, no D; under half the cost
     config.prior_steps = 20_000  # the last of them: the conditional prior alone
-    config.init_from = ""  # a model to begin with: a workdir, a folder of weights, a bundled name
+    # A model to begin with: a workdir, a folder of weights or a bundled name. One for smaller
+    # pictures, with patches as much smaller, is grown.
+    config.init_from = ""
     config.log_every_steps = 100
     config.checkpoint_every_steps = 5_000
     config.sample_every_steps = 5_000
@@ -93,16 +95,16 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     # The weight of each loss; 0 turns a term off.
     config.loss = ml_collections.ConfigDict()
     config.loss.adversarial = 0.08  # hinge, on both paths
-    config.loss.reconstruction = 20.0  # |I_r - I_g| over the whole picture
-    config.loss.reconstruction_hole = 10.0  # the same over the hole alone
+    config.loss.reconstruction = 5.0  # |I_r - I_g| over the whole picture
+    config.loss.reconstruction_hole = 20.0  # the same over the hole alone, all that is kept of I_r
     config.loss.known = 10.0  # |I_c - I_g| over the known pixels
     config.loss.manifold = 0.5  # |E1(I_c) - E1(I_i)|
-    config.loss.kl = 1e-4  # KL(E1(I) || N(0, I)), nats; how codes lie the prior learns
+    config.loss.kl = 1e-3  # KL(E1(I) || N(0, I)), nats; how codes lie the prior learns
     config.loss.prior = 1.0  # flow matching of the conditional prior: 0, or it learns
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.generator_learning_rate = 6e-4
-    config.optimizer.prior_learning_rate = 1e-3
+    config.optimizer.prior_learning_rate = 3e-3
     config.optimizer.discriminator_learning_rate = 1e-3
     config.optimizer.beta1 = 0.9  # most of the loss is l1, not a game: momentum halves the steps
     config.optimizer.beta2 = 0.99

@@ -146,6 +146,20 @@ def test_without_the_instance_path_instances_do_not_matter(networks, state, batc
     assert_trees_equal(moved, other)
 
 
+def test_the_prior_carries_the_codes_of_instances_alone(step, state, batch):
+    """With no way to go, as at the start, they stay; a prior that moves codes moves these."""
+    _, metrics = step(state, batch)
+    leaves, structure = jax.tree.flatten(state.ema_params["prior"])
+    keys = jax.random.split(jax.random.key(5), len(leaves))
+    prior = structure.unflatten(
+        [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    )
+    _, carried = step(state.replace(ema_params={**state.ema_params, "prior": prior}), batch)
+    assert abs(float(carried["loss/manifold"]) - float(metrics["loss/manifold"])) > 1e-3
+    for name in ("reconstruction", "reconstruction_hole", "kl", "prior"):
+        assert carried[f"loss/{name}"] == metrics[f"loss/{name}"]
+
+
 @pytest.mark.parametrize("term", [field.name for field in dataclasses.fields(LOSS_WEIGHTS)])
 def test_weight_zero_turns_a_term_off(networks, state, batch, term):
     step = make_train_step(

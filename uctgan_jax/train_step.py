@@ -17,7 +17,7 @@ from uctgan_jax.train_state import Optimizers, TrainState
 
 Array = jax.Array
 PyTree = Any
-_PRIOR_DRAWS = 8  # of noise and time, for each code that the prior learns from
+_PRIOR_DRAWS = 16  # codes of each picture that the prior learns from, at as many times
 
 TrainStep = Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Array]]]
 
@@ -67,8 +67,9 @@ def make_train_step(
       weights: of the loss terms.
       seed: seed of all noise.
       ema_decay: final decay of the parameter average; it ramps up as (1 + step) / (10 + step).
-      instance_path: complete with the instance's code too. Without it I_r alone is made and
-        judged, and the terms of I_c are left out: a conditional VAE-GAN.
+      instance_path: complete with the instance's code too, carried by the prior as for inference.
+        Without it I_r alone is made and judged, and the terms of I_c are left out: a conditional
+        VAE-GAN.
       axis_name: the mapped axis to average gradients over, None if the whole batch is here.
 
     Returns:
@@ -92,48 +93,71 @@ def make_train_step(
         return networks.discriminator.apply(variables, images, masks)
 
     def encode(
-        params: PyTree, batch: Mapping[str, Array], target: Array, keys: Array
+        params: PyTree, batch: Mapping[str, Array], keys: Array
     ) -> tuple[Array, Array, Array, tuple[Array, ...]]:
         """E1's mean, log-variance and code of I_i (on its path) and I_g, and E2's condition."""
-        views = normalize(jnp.concatenate([batch["instance"], batch["image"]][-num_paths:]))
+        views = jnp.concatenate([batch["instance"], batch["image"]][-num_paths:])
         mean, log_variance = project(params, views)
         noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(
             jnp.concatenate([keys[:, 0], keys[:, 1]][-num_paths:])
         )
         code = sample_code(noise, mean, log_variance)
-        mask = batch["mask"].astype(jnp.float32)
-        condition = networks.encoder.apply({"params": params["encoder"]}, target, mask)
+        condition = networks.encoder.apply(
+            {"params": params["encoder"]}, batch["image"], batch["mask"]
+        )
         return mean, log_variance, code, condition
 
-    def prior_loss(params: PyTree, code: Array, condition: Sequence[Array], keys: Array) -> Array:
-        """Of several points on the way to each code."""
-        draw = jax.vmap(lambda key: jax.random.normal(key, (_PRIOR_DRAWS, code.shape[-1])))
+    def carry(
+        params: PyTree,
+        state: TrainState,
+        batch: Mapping[str, Array],
+        code: Array,
+        condition: PyTree,
+    ) -> Array:
+        """The instances' codes [B, Z] as the prior carries them to the condition, no gradients."""
+        params, code, condition = jax.lax.stop_gradient((params, code, condition))
+        prior = {"prior": state.ema_params["prior"]}
+        surroundings = networks.encoder.apply(
+            {"params": params["encoder"]}, batch["instance"], batch["mask"]
+        )
+        noise = networks.from_manifold(prior, code[:, None], surroundings)
+        return networks.to_manifold(prior, noise, condition)[:, 0]
+
+    def prior_loss(
+        params: PyTree, mean: Array, log_variance: Array, condition: Sequence[Array], keys: Array
+    ) -> Array:
+        """Of several codes of each picture, each somewhere on its way from noise."""
+        shape = (2, _PRIOR_DRAWS, networks.code_dim)
+        draws = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+        noise, own_noise = draws[:, 0], draws[:, 1]
         shift = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), ()))(keys)
-        noise = draw(keys)
         time = (jnp.arange(_PRIOR_DRAWS) + shift[:, None]) / _PRIOR_DRAWS
-        code = jnp.broadcast_to(code[:, None], noise.shape)
+        code = sample_code(own_noise, mean[:, None], log_variance[:, None])
         way = noise + time[..., None] * (code - noise)
         velocity = networks.velocity({"prior": params}, condition)(way, time)
         return losses.flow_matching(velocity=velocity, noise=noise, code=code)
 
     def generator_loss(
-        params: PyTree, state: TrainState, batch: Mapping[str, Array], target: Array, keys: Array
-    ) -> tuple[Array, tuple[dict[str, Array], Array, Array, tuple[Array, ...]]]:
+        params: PyTree, state: TrainState, batch: Mapping[str, Array], keys: Array
+    ) -> tuple[Array, tuple[dict[str, Array], Array, tuple[Array, Array], tuple[Array, ...]]]:
         """The generator's loss; also its terms, and what the others learn from.
 
-        Those are the composites, for D, and z_g and the condition, for the prior.
+        Those are the composites, for D, and how z_g is spread and the condition, for the prior.
         """
-        mask = batch["mask"].astype(jnp.float32)
+        target, mask = batch["image"], batch["mask"]
         hole = each_color(mask)
         size = target.shape[0]
-        mean, log_variance, code, condition = encode(params, batch, target, keys)
-        own_code = code[-size:]
+        mean, log_variance, code, condition = encode(params, batch, keys)
+        own = mean[-size:], log_variance[-size:]
 
-        # I_c = G(z_i, E2(I_m)) and I_r = G(z_g, E2(I_m)): the condition is encoded once. E1 learns
-        # what codes mean from the known pair alone; the instance path teaches G and E2 to follow
-        # any code. A gradient into E1 from there lets it satisfy the manifold term by itself.
+        # I_c = G(z_c, E2(I_m)) and I_r = G(z_g, E2(I_m)): the condition is encoded once. z_c is z_i
+        # as it will be when pictures are completed with it. E1 learns what codes mean from the
+        # known pair alone; the instance path teaches G and E2 to follow any code. A gradient into
+        # E1 from there lets it satisfy the manifold term by itself.
         if instance_path:
-            code = jnp.concatenate([jax.lax.stop_gradient(code[:size]), own_code])
+            code = jnp.concatenate(
+                [carry(params, state, batch, code[:size], condition), code[size:]]
+            )
         masks = jnp.concatenate([mask] * num_paths)
         outputs = networks.generator.apply(
             {"params": params["generator"]},
@@ -168,7 +192,7 @@ def make_train_step(
             )
             terms["adversarial"] = losses.hinge_generator(fake_logits=fake_logits)
         total = sum(getattr(weights, name) * value for name, value in terms.items())
-        return total, (terms, fakes, own_code, condition)
+        return total, (terms, fakes, own, condition)
 
     def discriminator_loss(
         params: PyTree, state: TrainState, real: Array, fakes: Array, mask: Array
@@ -194,32 +218,31 @@ def make_train_step(
         keys = jax.vmap(lambda index: jax.random.split(_example_key(seed, index), 3))(
             batch["index"]
         )
-        target = normalize(batch["image"])
+        batch |= {name: normalize(batch[name]) for name in ("image", "instance")}
+        batch["mask"] = batch["mask"].astype(jnp.float32)
         scalars, grads, moved = {}, {}, {}
         if generates:
-            (scalars["loss/generator"], (terms, fakes, code, condition)), grads["generator"] = (
+            (scalars["loss/generator"], (terms, fakes, own, condition)), grads["generator"] = (
                 jax.value_and_grad(generator_loss, has_aux=True)(
-                    state.generator_params, state, batch, target, keys
+                    state.generator_params, state, batch, keys
                 )
             )
             scalars |= {f"loss/{name}": value for name, value in terms.items()}
         else:
-            _, _, code, condition = encode(state.generator_params, batch, target, keys)
+            mean, log_variance, _, condition = encode(state.generator_params, batch, keys)
+            own = mean[-len(keys) :], log_variance[-len(keys) :]
         if weights.prior:
             scalars["loss/prior"], grads["prior"] = jax.value_and_grad(prior_loss)(
-                state.prior_params,
-                code[-target.shape[0] :],
-                condition,
-                keys[:, 2],
+                state.prior_params, *own, condition, keys[:, 2]
             )
         if weights.adversarial:
             (scalars["loss/discriminator"], moved["spectral_norm"]), grads["discriminator"] = (
                 jax.value_and_grad(discriminator_loss, has_aux=True)(
                     state.discriminator_params,
                     state,
-                    target,
+                    batch["image"],
                     fakes,
-                    batch["mask"].astype(jnp.float32),
+                    batch["mask"],
                 )
             )
         if axis_name is not None:

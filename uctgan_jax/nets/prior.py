@@ -43,34 +43,39 @@ class ConditionalPrior(nn.Module):
         def dense(features: int, **options: Any) -> nn.Dense:
             return nn.Dense(features, dtype=self.dtype, **options)
 
-        self.of_condition = dense(self.width)
-        self.of_time = dense(self.width)
+        # One number for each unit of the stream and of every block's hidden layer.
+        steers = self.width * (1 + 2 * self.num_blocks)
+        self.of_condition = [dense(self.width), dense(steers)]
+        self.of_time = dense(steers)
         self.of_code = dense(self.width)
         self.into = [dense(2 * self.width) for _ in range(self.num_blocks)]
-        self.steered = [dense(2 * self.width) for _ in range(self.num_blocks)]
         self.out_of = [dense(self.width) for _ in range(self.num_blocks)]
         self.norms = [nn.LayerNorm(dtype=self.dtype) for _ in range(self.num_blocks + 1)]
         self.velocity = nn.Dense(self.code_dim, kernel_init=nn.initializers.zeros)
 
     def embed(self, condition: Array) -> Array:
-        """What the velocity takes of the condition's coarsest map: [B, h, w, C] -> [B, width]."""
-        return self.of_condition(condition.reshape(condition.shape[0], -1))
+        """What the velocity takes of the condition's coarsest map: [B, h, w, C] -> [B, E].
+
+        Most of the cost, and the same for all codes of a picture and all the way.
+        """
+        first, second = self.of_condition
+        return second(nn.silu(first(condition.reshape(condition.shape[0], -1))))
 
     def __call__(self, code: Array, time: Array, embedding: Array) -> Array:
-        """The velocity at codes [..., Z] and times [...] under embeddings [..., width]: [..., Z].
+        """The velocity at codes [..., Z] and times [...] under embeddings [..., E]: [..., Z].
 
         Leading axes broadcast.
         """
         frequencies = jnp.exp(jnp.linspace(0.0, 5.0, _NUM_FREQUENCIES))
         angles = time[..., None] * frequencies
         waves = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-        where = embedding + self.of_time(waves)
-        x = self.of_code(code) + where
-        steer = nn.silu(where)
-        for norm, into, steered, out_of in zip(
-            self.norms, self.into, self.steered, self.out_of, strict=False
+        ends = [self.width * (1 + 2 * block) for block in range(self.num_blocks)]
+        first, *steers = jnp.split(embedding + self.of_time(waves), ends, axis=-1)
+        x = self.of_code(code) + first
+        for norm, into, steer, out_of in zip(
+            self.norms, self.into, steers, self.out_of, strict=False
         ):
-            x = x + out_of(nn.silu(into(norm(x)) + steered(steer)))
+            x = x + out_of(nn.silu(into(norm(x)) + steer))
         return self.velocity(self.norms[-1](x).astype(jnp.float32))
 
 
