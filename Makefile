@@ -27,7 +27,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 # The bundled model on 100 held-out portraits, which are drawn first.
 demo: setup
-	$(RUN) evaluate.py --workdir=avatars32 --output=$(DEMO)/report.json --config=configs/avatars32.py \
+	$(RUN) evaluate.py --workdir=avatars64 --output=$(DEMO)/report.json --config=configs/avatars64.py \
 		--config.data.dir=out/data --config.data.avatars_examples='(1, 1, 100)'
 	@echo
 	@echo "Look at $(DEMO)/contact_sheet.png; the figures are in $(DEMO)/report.json."
