@@ -112,7 +112,8 @@ def test_a_model_for_smaller_pictures_is_grown(straight, tmp_path, picture_folde
     workdir, small = straight
     config = make_config(picture_folder, image_size=64, num_train_steps=1, prior_steps=1)
     config.init_from = str(workdir)
-    with pytest.raises(ValueError, match="image_size: 32 there, 64 here"):
+    config.model.patch_size = 16
+    with pytest.raises(ValueError, match="image_size: 32 there, 64 here; model.patch_size: 4"):
         training.train(config, tmp_path)
     config.model.patch_size = 8
     state = training.train(config, tmp_path)
