@@ -56,7 +56,7 @@ class ConditionalPrior(nn.Module):
     def embed(self, condition: Array) -> Array:
         """What the velocity takes of the condition's coarsest map: [B, h, w, C] -> [B, E].
 
-        Most of the cost, and the same for all codes of a picture and all the way.
+        The same for all codes of a picture and all the way, so computed once.
         """
         first, second = self.of_condition
         return second(nn.silu(first(condition.reshape(condition.shape[0], -1))))
