@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import assert_trees_equal
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.train_state import Optimizers, create_train_state
-from uctgan_jax.weights import DamagedCheckpointError, digest
+from uctgan_jax.weights import DamagedCheckpointError, OtherNetworksError, digest
 
 CONFIG = {"image_size": 32, "widths": [8, 16]}
 
@@ -94,6 +94,14 @@ def test_one_flipped_bit_is_noticed_and_the_checkpoint_before_is_used(tmp_path, 
         if item == "model":
             with pytest.raises(DamagedCheckpointError, match=str(tmp_path / "2")):
                 checkpoints.restore_model()
+
+
+def test_a_checkpoint_of_other_networks_is_not_called_damaged(tmp_path, state):
+    save(tmp_path, state, 1)
+    other = state.replace(prior_opt_state=optax.sgd(1.0).init(state.prior_params))
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(OtherNetworksError, match=r"checkpoint .*1 was saved by another .* as"):
+            checkpoints.restore_latest(other)
 
 
 def test_read_only_neither_makes_nor_tidies(tmp_path, state):

@@ -20,7 +20,7 @@ from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
 from uctgan_jax.train_state import TrainState
-from uctgan_jax.weights import DamagedCheckpointError, digest
+from uctgan_jax.weights import DamagedCheckpointError, check_structure, digest
 
 PyTree = Any
 
@@ -90,6 +90,7 @@ class Checkpoints:
 
         Raises:
           DamagedCheckpointError: if there are checkpoints, but every one is damaged.
+          OtherNetworksError: if one is of other networks or optimisers.
         """
         model, rest = _split(jax.tree.map(_numpy_template, template))
         damaged = []
@@ -136,7 +137,21 @@ class Checkpoints:
         self._manager.close()
 
     def _restore(self, step: int, items: Mapping[str, PyTree | None]) -> Mapping[str, PyTree]:
-        """Reads items of one checkpoint, and its digests, which they are held against."""
+        """Reads items of one checkpoint, and its digests, which they are held against.
+
+        An item of another structure than it should have is not damaged: `OtherNetworksError`.
+        """
+        folder = self.directory / str(step)
+        try:
+            structures = {
+                name: ocp.StandardCheckpointHandler().metadata(folder / name).tree
+                for name, item in items.items()
+                if item is not None
+            }
+        except Exception as error:  # Orbax and TensorStore raise many kinds.
+            raise DamagedCheckpointError(f"checkpoint {folder} cannot be read ({error})") from error
+        for name, structure in structures.items():
+            check_structure(structure, items[name], source=f"the {name} of checkpoint {folder}")
         try:
             restored = self._manager.restore(
                 step,
@@ -145,15 +160,13 @@ class Checkpoints:
                     **{name: ocp.args.StandardRestore(item) for name, item in items.items()},
                 ),
             )
-        except Exception as error:  # Orbax and TensorStore raise many kinds.
-            raise DamagedCheckpointError(
-                f"checkpoint {self.directory / str(step)} cannot be read ({error})"
-            ) from error
+        except Exception as error:
+            raise DamagedCheckpointError(f"checkpoint {folder} cannot be read ({error})") from error
         for name in items:
             if digest(restored[name]) != restored.digests[name]:
                 raise DamagedCheckpointError(
-                    f"checkpoint {self.directory / str(step)} is damaged: the arrays of {name!r}"
-                    " are not those that were saved"
+                    f"checkpoint {folder} is damaged: the arrays of {name!r} are not those that"
+                    " were saved"
                 )
         return restored
 

@@ -32,6 +32,38 @@ class DamagedCheckpointError(ValueError):
     """Saved arrays that cannot be read or are not what was saved."""
 
 
+class OtherNetworksError(ValueError):
+    """Saved arrays that are sound, but not those of the networks and optimisers here."""
+
+
+def check_structure(saved: PyTree, expected: PyTree, *, source: str) -> None:
+    """Holds saved arrays against those that the code here works with.
+
+    Args:
+        saved, expected: trees of anything with a shape.
+        source: where the saved ones are, for the error.
+
+    Raises:
+        OtherNetworksError: if names or shapes differ.
+    """
+    there, here = _shapes(saved), _shapes(expected)
+    differing = sorted(name for name in {*there, *here} if there.get(name) != here.get(name))
+    if differing:
+        name = differing[0]
+        raise OtherNetworksError(
+            f"{source} was saved by another version of this code: {len(differing)} of its arrays"
+            f" differ, as {name}, which is {there.get(name, 'missing')} there and"
+            f" {here.get(name, 'missing')} here"
+        )
+
+
+def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
+    return {
+        jax.tree_util.keystr(path, simple=True, separator=SEPARATOR): tuple(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
 def digest(tree: PyTree) -> str:
     """SHA-256 over every array of a tree: path, type, shape and bytes. Hexadecimal."""
     sha = hashlib.sha256()
