@@ -12,9 +12,9 @@ import numpy as np
 
 from uctgan_jax.inpainting import complete_codes
 from uctgan_jax.nets import Networks, build_networks
+from uctgan_jax.optimizers import make_optimizers
 from uctgan_jax.train_state import TrainState, create_train_state
 from uctgan_jax.train_step import LossWeights, TrainStep, make_train_step
-from uctgan_jax.training import make_optimizers
 
 
 def make_networks(config: ml_collections.ConfigDict) -> Networks:

@@ -12,8 +12,9 @@ import inpaint
 from tests.conftest import run_config
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.images import read_image, write_image
+from uctgan_jax.optimizers import make_optimizers
 from uctgan_jax.train_state import create_train_state
-from uctgan_jax.training import config_dict, make_optimizers
+from uctgan_jax.training import config_dict
 
 HOLE = np.s_[10:30, 12:40]
 

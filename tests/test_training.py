@@ -158,38 +158,6 @@ def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder)
 
 
 @pytest.mark.parametrize(
-    ("decay_share", "sizes", "prior_sizes"),
-    [
-        (0.0, [1, 1, 1, 1], [1, 1, 1, 1, 1, 1]),
-        (0.5, [1, 1, 1, 0.5], [1, 1, 1, 1, 2 / 3, 1 / 3]),
-        (1.0, [1, 0.75, 0.5, 0.25], [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
-    ],
-)
-def test_learning_rates_fall_over_the_last_share_of_the_steps(decay_share, sizes, prior_sizes):
-    optimizers = training.make_optimizers(
-        generator_learning_rate=0.1,
-        prior_learning_rate=0.3,
-        discriminator_learning_rate=0.2,
-        beta1=0.0,
-        beta2=0.9,
-        decay_share=decay_share,
-        num_steps=6,
-        reconstruction_steps=1,
-        prior_steps=2,
-    )
-    # D is not there for the first step.
-    for optimizer, expected in (
-        (optimizers.generator, [0.1 * size for size in sizes]),
-        (optimizers.discriminator, [0.2 * size for size in sizes[1:]]),
-        (optimizers.prior, [0.3 * size for size in prior_sizes]),
-    ):
-        state = optimizer.init(np.zeros(()))
-        for rate in expected:  # Adam's step is as long as its rate while gradients are constant.
-            update, state = optimizer.update(np.ones(()), state)
-            assert update == pytest.approx(-rate, rel=1e-4)
-
-
-@pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
         (dict(batch_size=30), ValueError, r"batch_size \(30\) .* devices \(8\)"),

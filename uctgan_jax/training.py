@@ -14,10 +14,8 @@ from typing import Any
 
 import clu.parameter_overview
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
 from tqdm import tqdm
 
 from uctgan_jax import held_out
@@ -29,10 +27,12 @@ from uctgan_jax.inpainting import read_model
 from uctgan_jax.metrics_log import MetricsLog
 from uctgan_jax.nets import Networks, build_networks
 from uctgan_jax.nets.growing import grow
+from uctgan_jax.optimizers import make_optimizers
 from uctgan_jax.parallel import DataParallel
 from uctgan_jax.preemption import PreemptionNotice
 from uctgan_jax.train_state import Optimizers, TrainState, create_train_state
 from uctgan_jax.train_step import LossWeights, make_train_step
+from uctgan_jax.weights import check_structure
 
 # What may differ when a run goes on: none of it changes the numbers of a step, but that the first
 # two say when the learning rates begin to fall and the prior is alone.
@@ -60,41 +60,6 @@ class NonFiniteError(RuntimeError):
 
 class ConfigMismatchError(ValueError):
     """A workdir holds a run of another config."""
-
-
-def make_optimizers(
-    *,
-    generator_learning_rate: float,
-    prior_learning_rate: float,
-    discriminator_learning_rate: float,
-    beta1: float,
-    beta2: float,
-    decay_share: float,
-    num_steps: int,
-    reconstruction_steps: int = 0,
-    prior_steps: int = 0,
-) -> Optimizers:
-    """Adam for every player, each with its own learning rate.
-
-    Rates are constant and fall linearly to 0 over the last `decay_share` of the steps: of all
-    `num_steps` the prior's, of those before the last `prior_steps` the others', which then stand
-    still. D takes no part in the first `reconstruction_steps`, and counts its own steps.
-    """
-
-    def adam(learning_rate: float, first: int, last: int) -> optax.GradientTransformation:
-        decay_steps = max(round(decay_share * last), 1)
-
-        def schedule(count: jax.Array) -> jax.Array:
-            return learning_rate * jnp.clip((last - first - count) / decay_steps, 0.0, 1.0)
-
-        return optax.adam(schedule, beta1, beta2)
-
-    last = num_steps - prior_steps
-    return Optimizers(
-        generator=adam(generator_learning_rate, 0, last),
-        prior=adam(prior_learning_rate, 0, num_steps),
-        discriminator=adam(discriminator_learning_rate, reconstruction_steps, last),
-    )
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
@@ -154,6 +119,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         ValueError: if the config is unusable, before anything is compiled.
         ConfigMismatchError: if `workdir` holds a run of another config.
         FileNotFoundError: if there is no model `config.init_from`.
+        OtherNetworksError: if it, or the run in `workdir`, is of another version of this code.
         OSError: if `workdir` cannot be written.
         NonFiniteError: after `config.max_nonfinite_steps` non-finite steps in a row.
     """
@@ -359,6 +325,7 @@ def _restore_or_create(
     if initial is None:
         return state
     parts = {name: initial[name] for name in state.ema_params}
+    check_structure(parts, state.ema_params, source="the model of init_from")
     return state.replace(
         ema_params=parts,
         prior_params=parts["prior"],

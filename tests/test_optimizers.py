@@ -1,0 +1,76 @@
+"""The players' optimisers: rates that fall when they should, and steps of the right kind."""
+
+import jax
+import numpy as np
+import pytest
+
+from uctgan_jax.optimizers import make_optimizers
+
+
+@pytest.mark.parametrize(
+    ("decay_share", "sizes", "prior_sizes"),
+    [
+        (0.0, [1, 1, 1, 1], [1, 1, 1, 1, 1, 1]),
+        (0.5, [1, 1, 1, 0.5], [1, 1, 1, 1, 2 / 3, 1 / 3]),
+        (1.0, [1, 0.75, 0.5, 0.25], [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
+    ],
+)
+def test_learning_rates_fall_over_the_last_share_of_the_steps(decay_share, sizes, prior_sizes):
+    optimizers = make_optimizers(
+        generator_learning_rate=0.1,
+        prior_learning_rate=0.3,
+        discriminator_learning_rate=0.2,
+        beta1=0.0,
+        beta2=0.9,
+        decay_share=decay_share,
+        num_steps=6,
+        reconstruction_steps=1,
+        prior_steps=2,
+    )
+    # D is not there for the first step.
+    for optimizer, expected in (
+        (optimizers.generator, [0.1 * 0.3 * size for size in sizes]),  # as a vector
+        (optimizers.discriminator, [0.2 * size for size in sizes[1:]]),
+        (optimizers.prior, [0.3 * size for size in prior_sizes]),
+    ):
+        state = optimizer.init(np.zeros(()))
+        for rate in expected:  # Adam's step is as long as its rate while gradients are constant.
+            update, state = optimizer.update(np.ones(()), state, np.ones(()))
+            assert update == pytest.approx(-rate, rel=1e-4)
+
+
+def test_muon_makes_the_generators_steps_orthogonal_and_adam_moves_its_vectors():
+    optimizer = make_optimizers(
+        generator_learning_rate=0.1,
+        prior_learning_rate=1.0,
+        discriminator_learning_rate=1.0,
+        beta1=0.9,
+        beta2=0.99,
+        decay_share=0.0,
+        num_steps=1,
+    ).generator
+    rng = np.random.default_rng(0)
+    # Directions of very different size: Adam, which takes each number by itself, would leave the
+    # singular values of its step a hundred times apart.
+    scales = np.logspace(0, -2, 8)
+    grads = {
+        "dense": rng.standard_normal((20, 8)) * scales,
+        "conv": rng.standard_normal((3, 3, 16, 8)) * scales,
+        "bias": rng.standard_normal(8) * scales,
+        "gamma": np.float32(3.0),
+    }
+    grads = jax.tree.map(np.float32, grads)
+    updates, _ = optimizer.update(grads, optimizer.init(grads), grads)
+
+    for name in ("dense", "conv"):
+        step = -np.asarray(updates[name]).reshape(-1, 8)
+        sizes = np.linalg.svd(step, compute_uv=False)
+        assert sizes.max() < 2 * sizes.min(), name
+        assert np.sum(step * np.reshape(grads[name], step.shape)) > 0, name
+        # As long as Adam's steps are: 0.2 of the rate, root mean square.
+        assert np.sqrt(np.mean(step**2)) == pytest.approx(0.2 * 0.1, rel=0.35), name
+    for name in ("bias", "gamma"):
+        assert np.all(np.sign(updates[name]) == -np.sign(grads[name])), name
+        assert np.abs(updates[name]) == pytest.approx(
+            np.full_like(grads[name], np.abs(updates["gamma"])), rel=1e-3
+        ), name

@@ -1,0 +1,81 @@
+"""The optimisers of the players and the courses of their learning rates."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from uctgan_jax.train_state import Optimizers
+
+# Muon's rate is meant for matrices. Biases and the gain of the attention move by Adam, at this
+# share of it.
+_VECTOR_RATE = 0.3
+
+
+def make_optimizers(
+    *,
+    generator_learning_rate: float,
+    prior_learning_rate: float,
+    discriminator_learning_rate: float,
+    beta1: float,
+    beta2: float,
+    decay_share: float,
+    num_steps: int,
+    reconstruction_steps: int = 0,
+    prior_steps: int = 0,
+) -> Optimizers:
+    """Muon for E1, E2 and G together, Adam for the prior and for D.
+
+    Muon (Jordan et al., 2024) makes a matrix's step orthogonal. Its size is scaled as that of
+    Adam's steps is (Liu et al., 2025), so that rates are of one kind. A kernel of a convolution
+    is the matrix from what a position sees to its features.
+
+    Rates are constant and fall linearly to 0 over the last `decay_share` of the steps: of all
+    `num_steps` the prior's, of those before the last `prior_steps` the others', which then stand
+    still. D takes no part in the first `reconstruction_steps`, and counts its own steps.
+
+    Args:
+      generator_learning_rate, prior_learning_rate, discriminator_learning_rate: at the start.
+      beta1, beta2: of Adam.
+      decay_share: in [0, 1].
+      num_steps: of the whole run.
+      reconstruction_steps: the first of them, without D.
+      prior_steps: the last of them, the prior's alone.
+    """
+
+    def falling(learning_rate: float, first: int, last: int) -> optax.Schedule:
+        decay_steps = max(round(decay_share * last), 1)
+
+        def schedule(count: jax.Array) -> jax.Array:
+            return learning_rate * jnp.clip((last - first - count) / decay_steps, 0.0, 1.0)
+
+        return schedule
+
+    last = num_steps - prior_steps
+    return Optimizers(
+        generator=optax.contrib.muon(
+            falling(generator_learning_rate, 0, last),
+            adam_learning_rate=falling(_VECTOR_RATE * generator_learning_rate, 0, last),
+            adam_b1=beta1,
+            adam_b2=beta2,
+            muon_weight_dimension_numbers=_matrices,
+            consistent_rms=0.2,
+        ),
+        prior=optax.adam(falling(prior_learning_rate, 0, num_steps), beta1, beta2),
+        discriminator=optax.adam(
+            falling(discriminator_learning_rate, reconstruction_steps, last), beta1, beta2
+        ),
+    )
+
+
+def _matrices(params: optax.Params) -> optax.Params:
+    """How Muon reads each parameter as a matrix; None for those that are none."""
+    return jax.tree.map(
+        lambda x: (
+            optax.contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1)
+            if x.ndim > 1
+            else None
+        ),
+        params,
+    )
