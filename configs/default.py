@@ -64,9 +64,7 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.num_train_steps = 500_000
     config.reconstruction_steps = 250_000  # the first of them: I_r alone, no D; under half the cost
     config.prior_steps = 20_000  # the last of them: the conditional prior alone
-    # A model to begin with: a workdir, a folder of weights or a bundled name. One for smaller
-    # pictures, with patches as much smaller, is grown.
-    config.init_from = ""
+    config.init_from = ""  # a model to begin with: a workdir, a folder of weights, a bundled name
     config.log_every_steps = 100
     config.checkpoint_every_steps = 5_000
     config.sample_every_steps = 5_000

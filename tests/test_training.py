@@ -108,25 +108,6 @@ def test_the_last_steps_are_for_the_prior_alone(straight, tmp_path, picture_fold
         training.train(config, tmp_path / "two")
 
 
-def test_a_model_for_smaller_pictures_is_grown(straight, tmp_path, picture_folder):
-    workdir, small = straight
-    config = make_config(picture_folder, image_size=64, num_train_steps=1, prior_steps=1)
-    config.init_from = str(workdir)
-    config.model.patch_size = 16
-    with pytest.raises(ValueError, match="image_size: 32 there, 64 here; model.patch_size: 4"):
-        training.train(config, tmp_path)
-    config.model.patch_size = 8
-    state = training.train(config, tmp_path)
-    encoder, grown = small.ema_params["encoder"], state.ema_params["encoder"]
-    assert_trees_equal(grown["level_0"], encoder["level_0"])
-    kernel = encoder["Conv_0"]["kernel"]
-    assert grown["Conv_0"]["kernel"].shape == (
-        *kernel.shape[:2],
-        4 * kernel.shape[2],
-        kernel.shape[3],
-    )
-
-
 def test_a_finished_run_is_left_as_it_is(straight, picture_folder):
     workdir, expected = straight
     before = (workdir / "metrics.jsonl").read_text()

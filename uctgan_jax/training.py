@@ -26,7 +26,6 @@ from uctgan_jax.files import write_text
 from uctgan_jax.inpainting import read_model
 from uctgan_jax.metrics_log import MetricsLog
 from uctgan_jax.nets import Networks, build_networks
-from uctgan_jax.nets.growing import grow
 from uctgan_jax.optimizers import make_optimizers
 from uctgan_jax.parallel import DataParallel
 from uctgan_jax.preemption import PreemptionNotice
@@ -140,7 +139,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         prior_steps=config.prior_steps,
     )
     _check_workdir(workdir, config)
-    initial = _initial_model(config, workdir, networks)
+    initial = _initial_model(config, workdir)
     source, held_out_source = (
         sources.open_source(
             config.data.source,
@@ -277,13 +276,8 @@ def _phases(config: ml_collections.ConfigDict, first_step: int) -> list[tuple[in
     ]
 
 
-def _initial_model(
-    config: ml_collections.ConfigDict, workdir: Path, networks: Networks
-) -> dict[str, Any] | None:
-    """The parameters of `config.init_from`; None without it, or when the run has begun.
-
-    Those of a model for smaller pictures, with patches as much smaller, are grown: without its D.
-    """
+def _initial_model(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Any] | None:
+    """The parameters of `config.init_from`; None without it, or when the run has begun."""
     if not config.init_from or any((workdir / "checkpoints").glob("[0-9]*")):
         return None
     params, saved_config, _, _ = read_model(config.init_from)
@@ -291,13 +285,6 @@ def _initial_model(
         {name: saved_config[name] for name in ("image_size", "model")},
         {"image_size": config.image_size, "model": config_dict(config.model)},
     )
-    if set(differences) == {"image_size", "model.patch_size"}:
-        factor, rest = divmod(config.image_size, saved_config["image_size"])
-        patch_size = saved_config["model"]["patch_size"]
-        if not rest and config.model.patch_size == factor * patch_size:
-            shapes = jax.eval_shape(networks.init_generator, jax.random.key(0))
-            smaller = {name: params[name] for name in shapes}
-            return grow(smaller, shapes, patch_size=patch_size, factor=factor)
     if differences:
         listed = "; ".join(
             f"{name}: {there!r} there, {here!r} here" for name, (there, here) in differences.items()
