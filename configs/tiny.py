@@ -1,4 +1,4 @@
-"""`avatars32` for a thirtieth of its steps: faces that differ, in minutes on two cores."""
+"""`avatars32` for a fraction of its steps: faces that differ, in minutes on two cores."""
 
 import ml_collections
 
