@@ -91,9 +91,12 @@ def transport(velocity: Callable[[Array, Array], Array], codes: Array, *, back: 
       [..., Z], at the other end.
     """
     start, step = (1.0, -1.0 / _NUM_STEPS) if back else (0.0, 1.0 / _NUM_STEPS)
-    for number in range(_NUM_STEPS):
-        time = jnp.float32(start + number * step)
+
+    def step_on(number: Array, codes: Array) -> Array:
+        time = start + number * jnp.float32(step)
         first = velocity(codes, time)
         second = velocity(codes + step * first, time + step)
-        codes = codes + step / 2 * (first + second)
-    return codes
+        return codes + step / 2 * (first + second)
+
+    # A loop: unrolled, the velocity is compiled sixteen times.
+    return jax.lax.fori_loop(0, _NUM_STEPS, step_on, codes)
