@@ -101,9 +101,9 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.loss.prior = 1.0  # flow matching of the conditional prior: 0, or it learns
 
     config.optimizer = ml_collections.ConfigDict()
-    config.optimizer.generator_learning_rate = 3e-3  # Muon's; the others' are Adam's
-    config.optimizer.prior_learning_rate = 3e-3
-    config.optimizer.discriminator_learning_rate = 1e-3
+    config.optimizer.generator_learning_rate = 3e-3  # Muon's, as D's
+    config.optimizer.prior_learning_rate = 3e-3  # Adam's
+    config.optimizer.discriminator_learning_rate = 3e-3
     config.optimizer.beta1 = 0.9  # most of the loss is l1, not a game: momentum halves the steps
     config.optimizer.beta2 = 0.99
     config.optimizer.decay_share = 0.33  # of the steps, the last, in which the rates fall to 0

@@ -30,7 +30,7 @@ def test_learning_rates_fall_over_the_last_share_of_the_steps(decay_share, sizes
     # D is not there for the first step.
     for optimizer, expected in (
         (optimizers.generator, [0.1 * 0.3 * size for size in sizes]),  # as a vector
-        (optimizers.discriminator, [0.2 * size for size in sizes[1:]]),
+        (optimizers.discriminator, [0.2 * 0.3 * size for size in sizes[1:]]),
         (optimizers.prior, [0.3 * size for size in prior_sizes]),
     ):
         state = optimizer.init(np.zeros(()))

@@ -25,7 +25,7 @@ def make_optimizers(
     reconstruction_steps: int = 0,
     prior_steps: int = 0,
 ) -> Optimizers:
-    """Muon for E1, E2 and G together, Adam for the prior and for D.
+    """Muon for E1, E2 and G together and for D, Adam for the prior.
 
     Muon (Jordan et al., 2024) makes a matrix's step orthogonal. Its size is scaled as that of
     Adam's steps is (Liu et al., 2025), so that rates are of one kind. A kernel of a convolution
@@ -52,20 +52,21 @@ def make_optimizers(
 
         return schedule
 
-    last = num_steps - prior_steps
-    return Optimizers(
-        generator=optax.contrib.muon(
-            falling(generator_learning_rate, 0, last),
-            adam_learning_rate=falling(_VECTOR_RATE * generator_learning_rate, 0, last),
+    def muon(learning_rate: float, first: int, last: int) -> optax.GradientTransformation:
+        return optax.contrib.muon(
+            falling(learning_rate, first, last),
+            adam_learning_rate=falling(_VECTOR_RATE * learning_rate, first, last),
             adam_b1=beta1,
             adam_b2=beta2,
             muon_weight_dimension_numbers=_matrices,
             consistent_rms=0.2,
-        ),
+        )
+
+    last = num_steps - prior_steps
+    return Optimizers(
+        generator=muon(generator_learning_rate, 0, last),
         prior=optax.adam(falling(prior_learning_rate, 0, num_steps), beta1, beta2),
-        discriminator=optax.adam(
-            falling(discriminator_learning_rate, reconstruction_steps, last), beta1, beta2
-        ),
+        discriminator=muon(discriminator_learning_rate, reconstruction_steps, last),
     )
 
 
