@@ -20,7 +20,7 @@ from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
 from uctgan_jax.train_state import TrainState
-from uctgan_jax.weights import DamagedCheckpointError, check_structure, digest
+from uctgan_jax.weights import DamagedCheckpointError, OtherNetworksError, check_structure, digest
 
 PyTree = Any
 
@@ -143,16 +143,10 @@ class Checkpoints:
         """
         folder = self.directory / str(step)
         try:
-            structures = {
-                name: ocp.StandardCheckpointHandler().metadata(folder / name).tree
-                for name, item in items.items()
-                if item is not None
-            }
-        except Exception as error:  # Orbax and TensorStore raise many kinds.
-            raise DamagedCheckpointError(f"checkpoint {folder} cannot be read ({error})") from error
-        for name, structure in structures.items():
-            check_structure(structure, items[name], source=f"the {name} of checkpoint {folder}")
-        try:
+            for name, item in items.items():
+                if item is not None:
+                    saved = ocp.StandardCheckpointHandler().metadata(folder / name).tree
+                    check_structure(saved, item, source=f"the {name} of checkpoint {folder}")
             restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
@@ -160,7 +154,9 @@ class Checkpoints:
                     **{name: ocp.args.StandardRestore(item) for name, item in items.items()},
                 ),
             )
-        except Exception as error:
+        except OtherNetworksError:
+            raise
+        except Exception as error:  # Orbax and TensorStore raise many kinds.
             raise DamagedCheckpointError(f"checkpoint {folder} cannot be read ({error})") from error
         for name in items:
             if digest(restored[name]) != restored.digests[name]:
