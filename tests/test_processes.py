@@ -19,10 +19,10 @@ from uctgan_jax.checkpoints import Checkpoints
 ROOT = Path(training.__file__).parents[1]
 STARTED: list[subprocess.Popen] = []
 
-# argv: workdir, pictures, steps, number of processes, this process, port
+# argv: workdir, pictures, steps, how devices share the step, number of processes, this one, port
 SCRIPT = """
 import sys
-workdir, pictures, steps, count, index, port = sys.argv[1:]
+workdir, pictures, steps, mode, count, index, port = sys.argv[1:]
 from uctgan_jax import compilation_cache, parallel, training
 compilation_cache.enable()
 if int(count) > 1:
@@ -35,19 +35,20 @@ sgd = optax.sgd(1e-2)
 training.make_optimizers = lambda **_: Optimizers(generator=sgd, prior=sgd, discriminator=sgd)
 config = run_config(pictures)
 config.num_train_steps = int(steps)
+config.parallel = mode
 config.sample_every_steps = 100_000
 training.train(config, workdir)
 """
 
 
-def start(workdir, pictures, *, steps=3, processes, devices):
+def start(workdir, pictures, *, steps=3, mode="shard_map", processes, devices):
     """Starts `processes` processes with `devices` devices each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     flags = f"--xla_force_host_platform_device_count={devices}"
     environment = {**os.environ, "XLA_FLAGS": flags}
-    arguments = [str(a) for a in (workdir, pictures, steps, processes)]
+    arguments = [str(a) for a in (workdir, pictures, steps, mode, processes)]
     started = [
         subprocess.Popen(
             [sys.executable, "-c", SCRIPT, *arguments, str(index), str(port)],
@@ -93,8 +94,9 @@ def one_process(tmp_path_factory, picture_folder):
     return final_model(workdir)
 
 
-def test_two_processes_give_the_numbers_of_one(one_process, tmp_path, picture_folder):
-    first, second = finish(start(tmp_path, picture_folder, processes=2, devices=2))
+@pytest.mark.parametrize("mode", ["shard_map", "pmap"])
+def test_two_processes_give_the_numbers_of_one(one_process, tmp_path, picture_folder, mode):
+    first, second = finish(start(tmp_path, picture_folder, mode=mode, processes=2, devices=2))
     assert "starting from step 0" in first and "starting" not in second
     step, model = final_model(tmp_path)
     assert step == one_process[0] == 3
