@@ -12,6 +12,7 @@ import numpy as np
 
 from uctgan_jax.inpainting import complete_codes
 from uctgan_jax.nets import Networks, build_networks
+from uctgan_jax.nets.blocks import space_to_depth
 from uctgan_jax.optimizers import make_optimizers
 from uctgan_jax.train_state import TrainState, create_train_state
 from uctgan_jax.train_step import LossWeights, TrainStep, make_train_step
@@ -58,29 +59,34 @@ def train_program(
     return create, step
 
 
-def batch_shapes(batch_size: int, image_size: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a training batch."""
+def batch_shapes(
+    batch_size: int, image_size: int, patch_size: int = 1
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a training batch: of pictures, or of patches as the step takes them."""
 
     def pictures(channels: int) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((batch_size, image_size, image_size, channels), jnp.uint8)
+        side = image_size // patch_size
+        shape = (batch_size, side, side, patch_size**2 * channels)
+        return jax.ShapeDtypeStruct(shape, jnp.uint8)
 
     index = jax.ShapeDtypeStruct((batch_size,), jnp.uint32)
     return {"image": pictures(3), "instance": pictures(3), "mask": pictures(1), "index": index}
 
 
-def random_batch(batch_size: int, image_size: int) -> dict[str, np.ndarray]:
-    """A training batch of noise with the centre hole."""
+def random_batch(batch_size: int, image_size: int, patch_size: int = 1) -> dict[str, np.ndarray]:
+    """A training batch of noise with the centre hole: pictures, or patches."""
     rng = np.random.default_rng(0)
     shape = (batch_size, image_size, image_size)
     mask = np.zeros((*shape, 1), np.uint8)
     hole = slice(image_size // 4, image_size * 3 // 4)
     mask[:, hole, hole] = 1
-    return {
+    pictures = {
         "image": rng.integers(0, 256, (*shape, 3), dtype=np.uint8),
         "instance": rng.integers(0, 256, (*shape, 3), dtype=np.uint8),
         "mask": mask,
-        "index": np.arange(batch_size, dtype=np.uint32),
     }
+    patches = {name: space_to_depth(x, patch_size) for name, x in pictures.items()}
+    return {**patches, "index": np.arange(batch_size, dtype=np.uint32)}
 
 
 def completion_flop(networks: Networks, params: Any, num_samples: int = 1) -> float:

@@ -255,7 +255,9 @@ def compile_step(
     """The compiled training step for these devices, and the seconds it took to compile."""
     parallel = DataParallel(config.parallel, devices)
     create, step = programs.train_program(config, parallel.axis_name)
-    batch = programs.batch_shapes(per_chip_batch * len(devices), config.image_size)
+    batch = programs.batch_shapes(
+        per_chip_batch * len(devices), config.image_size, config.model.patch_size
+    )
     lowered = parallel.compile(step).lower(jax.eval_shape(create), batch)
     start = time.perf_counter()
     compiled = lowered.compile()

@@ -58,13 +58,18 @@ class Training:
         jax.block_until_ready(metrics)
 
 
+def batch_sizes(config: ml_collections.ConfigDict) -> tuple[int, int, int]:
+    """Examples in a batch, and the sides of a picture and of a patch."""
+    return config.batch_size, config.image_size, config.model.patch_size
+
+
 def seconds_to_first_step(config: ml_collections.ConfigDict, cache: Path) -> float:
     """Seconds from a config to the first step's metrics, with nothing compiled in memory."""
     jax.clear_caches()
     jax_cache.reset_cache()
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     compilation_cache.enable()
-    batch = programs.random_batch(config.batch_size, config.image_size)
+    batch = programs.random_batch(*batch_sizes(config))
     start = time.perf_counter()
     training = Training(config)
     training.step(training.parallel.shard(batch))
@@ -74,9 +79,9 @@ def seconds_to_first_step(config: ml_collections.ConfigDict, cache: Path) -> flo
 def measure_rate(config: ml_collections.ConfigDict, training: Training, seconds: float) -> dict:
     """Pictures and operations a second, beside the matrix product's."""
     create, step = programs.train_program(config)
-    shapes = programs.batch_shapes(config.batch_size, config.image_size)
+    shapes = programs.batch_shapes(*batch_sizes(config))
     flop = programs.count_flop(step, jax.eval_shape(create), shapes)
-    batch = training.parallel.shard(programs.random_batch(config.batch_size, config.image_size))
+    batch = training.parallel.shard(programs.random_batch(*batch_sizes(config)))
     matmul = Matmul(config.compute_dtype)
     training.step(batch)
     times = time_in_turns({"matmul": matmul, "step": lambda: training.step(batch)}, seconds=seconds)
@@ -106,6 +111,7 @@ def measure_data_wait(
                 masks=MaskOptions(**config.mask),
                 flip=config.data.flip,
                 seed=config.seed,
+                patch_size=config.model.patch_size,
                 num_threads=config.data.num_threads,
             )
         )

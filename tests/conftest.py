@@ -113,6 +113,13 @@ def batch():
     }
 
 
+@pytest.fixture
+def patches(networks, batch):
+    """The same examples as a training step takes them, in patches."""
+    folded = {name: networks.to_patches(batch[name]) for name in ("image", "instance", "mask")}
+    return batch | folded
+
+
 def assert_trees_equal(a, b, **tolerance) -> None:
     """Same structure, and every leaf equal, or close where a tolerance is given."""
     assert jax.tree.structure(a) == jax.tree.structure(b)

@@ -15,7 +15,7 @@ SGD = optax.sgd(1e-2)
 OPTIMIZERS = Optimizers(generator=SGD, prior=SGD, discriminator=SGD)
 
 
-def two_steps(networks, batch, mode, devices):
+def two_steps(networks, patches, mode, devices):
     parallel = DataParallel(mode, devices)
     step = parallel.compile(
         make_train_step(
@@ -30,8 +30,8 @@ def two_steps(networks, batch, mode, devices):
     )
     create = jax.jit(lambda key: create_train_state(key, networks, OPTIMIZERS))
     state = parallel.replicate(create(jax.random.key(0)))
-    second = {**batch, "index": batch["index"] + 8}
-    for sharded in parallel.prefetch([batch, second]):
+    second = {**patches, "index": patches["index"] + 8}
+    for sharded in parallel.prefetch([patches, second]):
         before = state
         state, metrics = step(state, sharded)
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before)), "state is not donated"
@@ -42,18 +42,18 @@ def two_steps(networks, batch, mode, devices):
 def one_device(networks):
     results = {}
 
-    def run(batch):
+    def run(patches):
         if not results:
-            results["once"] = two_steps(networks, batch, "jit", jax.devices()[:1])
+            results["once"] = two_steps(networks, patches, "jit", jax.devices()[:1])
         return results["once"]
 
     return run
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_eight_devices_equal_one(networks, batch, one_device, mode):
-    expected_state, expected_metrics = one_device(batch)
-    state, metrics = two_steps(networks, batch, mode, jax.devices())
+def test_eight_devices_equal_one(networks, patches, one_device, mode):
+    expected_state, expected_metrics = one_device(patches)
+    state, metrics = two_steps(networks, patches, mode, jax.devices())
     assert_trees_equal(state, expected_state, rtol=1e-5, atol=1e-6)
     assert_trees_equal(metrics, expected_metrics, rtol=1e-4, atol=1e-6)
 

@@ -41,8 +41,8 @@ def state(networks):
     return jax.jit(create)(jax.random.key(0))
 
 
-def test_reports_every_term_and_their_weighted_sum(step, state, batch):
-    _, metrics = step(state, batch)
+def test_reports_every_term_and_their_weighted_sum(step, state, patches):
+    _, metrics = step(state, patches)
     terms = {
         field.name: float(metrics[f"loss/{field.name}"])
         for field in dataclasses.fields(LOSS_WEIGHTS)
@@ -60,8 +60,8 @@ def test_reports_every_term_and_their_weighted_sum(step, state, batch):
     assert metrics["nonfinite"] == 0
 
 
-def test_moves_every_player_their_average_and_the_spectral_norm(step, state, batch):
-    moved, _ = step(state, batch)
+def test_moves_every_player_their_average_and_the_spectral_norm(step, state, patches):
+    moved, _ = step(state, patches)
     assert moved.step == 1
     for name in (
         "generator_params",
@@ -78,27 +78,29 @@ def test_moves_every_player_their_average_and_the_spectral_norm(step, state, bat
             assert any(jax.tree.leaves(changed)), (name, part)
 
 
-def test_learns_to_reconstruct(step, state, batch):
-    plain = np.broadcast_to(batch["image"][:, :1, :1], batch["image"].shape)
-    batch = {**batch, "image": plain, "instance": plain[::-1]}
+def test_learns_to_reconstruct(step, state, patches):
+    colors = patches["image"][:, :1, :1, :3]
+    height, width, numbers = patches["image"].shape[1:]
+    plain = np.tile(colors, (1, height, width, numbers // 3))
+    patches = {**patches, "image": plain, "instance": plain[::-1]}
     first = None
     for _ in range(60):
-        state, metrics = step(state, batch)
+        state, metrics = step(state, patches)
         first = first or float(metrics["loss/reconstruction"])
     assert float(metrics["loss/reconstruction"]) < 0.8 * first
 
 
-def test_the_prior_learns_and_moves_nothing_else(networks, state, batch):
+def test_the_prior_learns_and_moves_nothing_else(networks, state, patches):
     alone = dataclasses.replace(
         LOSS_WEIGHTS,
         **{field.name: 0.0 for field in dataclasses.fields(LOSS_WEIGHTS) if field.name != "prior"},
     )
     step = make_step(networks, alone, instance_path=False)
     before = jax.device_get(state)
-    state, metrics = step(state, batch)
+    state, metrics = step(state, patches)
     first = float(metrics["loss/prior"])
     for _ in range(30):
-        state, metrics = step(state, batch)
+        state, metrics = step(state, patches)
     assert float(metrics["loss/prior"]) < 0.95 * first
     after = jax.device_get(state)
     for part in ("projection", "encoder", "generator"):
@@ -108,9 +110,9 @@ def test_the_prior_learns_and_moves_nothing_else(networks, state, batch):
     assert_trees_equal(after.replace(**kept), before)
 
 
-def test_average_ramps_up(step, state, batch):
+def test_average_ramps_up(step, state, patches):
     """After the first step the decay is (1 + 0) / (10 + 0), not the 0.9 of the config."""
-    moved, _ = step(state, batch)
+    moved, _ = step(state, patches)
     expected = jax.tree.map(
         lambda old, new: 0.1 * old + 0.9 * new,
         state.ema_params,
@@ -119,49 +121,49 @@ def test_average_ramps_up(step, state, batch):
     assert_trees_equal(moved.ema_params, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_nonfinite_step_changes_nothing_and_is_counted(step, state, batch):
-    state, _ = step(state, batch)
+def test_nonfinite_step_changes_nothing_and_is_counted(step, state, patches):
+    state, _ = step(state, patches)
     params = state.discriminator_params
     broken = jax.tree.map(lambda x: x * jnp.nan, params)
     bad = state.replace(discriminator_params=broken)
-    after, metrics = step(bad, batch)
+    after, metrics = step(bad, patches)
     assert metrics["nonfinite"] == 1
     assert after.step == 2 and after.nonfinite_steps == 1
     untouched = after.replace(
         step=state.step, nonfinite_steps=state.nonfinite_steps, discriminator_params=params
     )
     assert_trees_equal(untouched, state)
-    again, _ = step(after, batch)
+    again, _ = step(after, patches)
     assert again.nonfinite_steps == 2
-    healed, _ = step(again.replace(discriminator_params=params), batch)
+    healed, _ = step(again.replace(discriminator_params=params), patches)
     assert healed.nonfinite_steps == 0
 
 
-def test_without_the_instance_path_instances_do_not_matter(networks, state, batch):
+def test_without_the_instance_path_instances_do_not_matter(networks, state, patches):
     weights = dataclasses.replace(LOSS_WEIGHTS, kl=0.0)  # the KL term is on both codes
     step = make_step(networks, weights, instance_path=False)
-    moved, metrics = step(state, batch)
+    moved, metrics = step(state, patches)
     assert "loss/known" not in metrics and "loss/manifold" not in metrics
-    other, _ = step(state, {**batch, "instance": 255 - batch["instance"]})
+    other, _ = step(state, {**patches, "instance": 255 - patches["instance"]})
     assert_trees_equal(moved, other)
 
 
-def test_the_prior_carries_the_codes_of_instances_alone(step, state, batch):
+def test_the_prior_carries_the_codes_of_instances_alone(step, state, patches):
     """With no way to go, as at the start, they stay; a prior that moves codes moves these."""
-    _, metrics = step(state, batch)
+    _, metrics = step(state, patches)
     leaves, structure = jax.tree.flatten(state.ema_params["prior"])
     keys = jax.random.split(jax.random.key(5), len(leaves))
     prior = structure.unflatten(
         [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
     )
-    _, carried = step(state.replace(ema_params={**state.ema_params, "prior": prior}), batch)
+    _, carried = step(state.replace(ema_params={**state.ema_params, "prior": prior}), patches)
     assert abs(float(carried["loss/manifold"]) - float(metrics["loss/manifold"])) > 1e-3
     for name in ("reconstruction", "reconstruction_hole", "kl", "prior"):
         assert carried[f"loss/{name}"] == metrics[f"loss/{name}"]
 
 
 @pytest.mark.parametrize("term", [field.name for field in dataclasses.fields(LOSS_WEIGHTS)])
-def test_weight_zero_turns_a_term_off(networks, state, batch, term):
+def test_weight_zero_turns_a_term_off(networks, state, patches, term):
     step = make_train_step(
         networks=networks,
         optimizers=OPTIMIZERS,
@@ -170,21 +172,21 @@ def test_weight_zero_turns_a_term_off(networks, state, batch, term):
         ema_decay=0.9,
         instance_path=True,
     )
-    _, metrics = jax.eval_shape(step, state, batch)
+    _, metrics = jax.eval_shape(step, state, patches)
     assert f"loss/{term}" not in metrics
     assert len([name for name in metrics if name.startswith("loss/")]) == (
         7 if term == "adversarial" else 8
     )
     if term == "adversarial":  # Without an opponent D stands still.
-        moved, _ = jax.jit(step)(state, batch)
+        moved, _ = jax.jit(step)(state, patches)
         assert_trees_equal(moved.discriminator_params, state.discriminator_params)
         assert_trees_equal(moved.spectral_norm, state.spectral_norm)
 
 
-def test_manifold_term_leaves_e1_alone(networks, state, batch):
+def test_manifold_term_leaves_e1_alone(networks, state, patches):
     """Alone, it must move G and E2 and not E1, which could satisfy it by collapsing."""
     only = LossWeights(**dict.fromkeys(vars(LOSS_WEIGHTS), 0.0) | {"manifold": 1.0})
-    moved, _ = make_step(networks, only)(state, batch)
+    moved, _ = make_step(networks, only)(state, patches)
     before, after = state.generator_params, moved.generator_params
     assert_trees_equal(after["projection"], before["projection"])
     for part in ("encoder", "generator"):
@@ -192,25 +194,25 @@ def test_manifold_term_leaves_e1_alone(networks, state, batch):
         assert any(jax.tree.leaves(changed))
 
 
-def test_noise_follows_the_example_not_its_place(step, state, batch):
+def test_noise_follows_the_example_not_its_place(step, state, patches):
     """The loss of a batch does not depend on the order of its examples."""
     order = np.random.default_rng(0).permutation(8)
-    _, metrics = step(state, batch)
-    _, shuffled = step(state, {name: rows[order] for name, rows in batch.items()})
-    _, other = step(state, {**batch, "index": batch["index"] + 8})
+    _, metrics = step(state, patches)
+    _, shuffled = step(state, {name: rows[order] for name, rows in patches.items()})
+    _, other = step(state, {**patches, "index": patches["index"] + 8})
     for name, value in metrics.items():
         np.testing.assert_allclose(shuffled[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
     assert abs(float(other["loss/reconstruction"]) - float(metrics["loss/reconstruction"])) > 1e-6
 
 
-def test_bfloat16_stays_near_float32_over_20_steps(networks, state, batch):
+def test_bfloat16_stays_near_float32_over_20_steps(networks, state, patches):
     """Parameters, norms, softmax and losses are float32 in both."""
     runs = {}
     for compute_dtype in ("float32", "bfloat16"):
         typed = build_networks(image_size=32, compute_dtype=compute_dtype, **TINY_MODEL)
         step, ours, losses = make_step(typed), state, []
         for number in range(20):
-            ours, metrics = step(ours, {**batch, "index": batch["index"] + 8 * number})
+            ours, metrics = step(ours, {**patches, "index": patches["index"] + 8 * number})
             losses.append([float(metrics[f"loss/{name}"]) for name in ("generator", "kl")])
         runs[compute_dtype] = np.array(losses)
         assert {leaf.dtype for leaf in jax.tree.leaves(ours.generator_params)} == {
@@ -221,12 +223,12 @@ def test_bfloat16_stays_near_float32_over_20_steps(networks, state, batch):
     np.testing.assert_allclose(runs["bfloat16"], runs["float32"], rtol=0.02, atol=0.02)
 
 
-def test_remat_changes_no_number_and_no_name(step, networks, state, batch):
+def test_remat_changes_no_number_and_no_name(step, networks, state, patches):
     typed = build_networks(image_size=32, remat=True, **TINY_MODEL)
     rematerialized = make_step(typed)
-    assert "remat" in str(jax.make_jaxpr(rematerialized)(state, batch))
-    expected_state, expected = step(state, batch)
-    moved, metrics = rematerialized(state, batch)
+    assert "remat" in str(jax.make_jaxpr(rematerialized)(state, patches))
+    expected_state, expected = step(state, patches)
+    moved, metrics = rematerialized(state, patches)
     assert_trees_equal(metrics, expected, rtol=1e-4, atol=1e-6)
     assert jax.tree.structure(moved) == jax.tree.structure(expected_state)
     assert_trees_equal(moved.spectral_norm, expected_state.spectral_norm, rtol=1e-5, atol=1e-6)

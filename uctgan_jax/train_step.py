@@ -73,12 +73,12 @@ def make_train_step(
       axis_name: the mapped axis to average gradients over, None if the whole batch is here.
 
     Returns:
-      `step(state, batch) -> (state, metrics)`, to be compiled. A batch has `image` and `instance`
-      uint8 [B, H, W, 3], `mask` uint8 [B, H, W, 1] with 1 = hole and `index` uint32 [B], the
-      position of each example in the run's endless stream. Metrics are float32 scalars, one
-      `loss/<term>` a term and the sums of E1, E2 and G (`loss/generator`) and of D
-      (`loss/discriminator`); a step whose losses or gradients are not finite changes nothing but
-      `step` and `nonfinite_steps`.
+      `step(state, batch) -> (state, metrics)`, to be compiled. A batch has, as patches (see
+      `nets.blocks`), `image` and `instance` uint8 [B, h, w, p*p*3] and `mask` uint8 [B, h, w, p*p]
+      with 1 = hole; and `index` uint32 [B], the position of each example in the run's endless
+      stream. Metrics are float32 scalars, one `loss/<term>` a term and the sums of E1, E2 and G
+      (`loss/generator`) and of D (`loss/discriminator`); a step whose losses or gradients are not
+      finite changes nothing but `step` and `nonfinite_steps`.
     """
 
     num_paths = 2 if instance_path else 1
@@ -211,15 +211,14 @@ def make_train_step(
         return loss, updates["spectral_norm"]
 
     def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, dict[str, Array]]:
-        # From here on pictures and masks are patches, see `nets.blocks`.
-        batch = {
-            name: x if name == "index" else networks.to_patches(x) for name, x in batch.items()
-        }
         keys = jax.vmap(lambda index: jax.random.split(_example_key(seed, index), 3))(
             batch["index"]
         )
-        batch |= {name: normalize(batch[name]) for name in ("image", "instance")}
-        batch["mask"] = batch["mask"].astype(jnp.float32)
+        batch = {
+            "image": normalize(batch["image"]),
+            "instance": normalize(batch["instance"]),
+            "mask": batch["mask"].astype(jnp.float32),
+        }
         scalars, grads, moved = {}, {}, {}
         if generates:
             (scalars["loss/generator"], (terms, fakes, own, condition)), grads["generator"] = (

@@ -184,6 +184,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             batch_size=config.batch_size,
             flip=config.data.flip,
             start_step=first_step,
+            patch_size=networks.patch_size,
             num_threads=config.data.num_threads,
             process_index=jax.process_index(),
             process_count=jax.process_count(),

@@ -5,6 +5,7 @@ import pytest
 
 from uctgan_jax.data.masks import MaskOptions, draw_mask
 from uctgan_jax.data.pipeline import eval_batches, train_batches
+from uctgan_jax.nets.blocks import space_to_depth
 
 
 class Numbers:
@@ -59,6 +60,16 @@ def test_form(straight):
         assert set(np.unique(batch["mask"])) == {0, 1}
         shares = batch["mask"].mean((1, 2, 3))
         assert (shares >= 0.09).all() and (shares <= 0.41).all()
+
+
+@pytest.mark.parametrize("patch_size", [2, 4])
+def test_patches_are_those_of_the_networks(straight, patch_size):
+    folded = take(train_batches(Numbers(), **TRAIN, patch_size=patch_size), 8)
+    for batch, pictures in zip(folded, straight, strict=True):
+        for name in ("image", "instance", "mask"):
+            expected = space_to_depth(pictures[name], patch_size)
+            np.testing.assert_array_equal(batch[name], expected)
+        np.testing.assert_array_equal(batch["index"], pictures["index"])
 
 
 def test_every_epoch_has_every_picture_once_in_another_order(straight):
@@ -193,6 +204,8 @@ def test_one_picture_is_its_own_instance():
 def test_errors_come_before_any_work():
     with pytest.raises(ValueError, match=r"Batch size \(6\).*processes \(4\)"):
         train_batches(Numbers(), **TRAIN, process_count=4)
+    with pytest.raises(ValueError, match=r"side \(8\) .* patch_size=3"):
+        train_batches(Numbers(), **TRAIN, patch_size=3)
     with pytest.raises(ValueError, match="Unknown mask kind"):
         train_batches(Numbers(), **(TRAIN | {"masks": MaskOptions("star")}))
     with pytest.raises(ValueError, match="no pictures"):

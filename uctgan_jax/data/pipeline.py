@@ -6,6 +6,8 @@ A batch is a dict of arrays with leading axis B:
   mask      uint8 [B, S, S, 1]   1 = hole
   index     int64 [B]            training: position in the endless stream of examples; evaluation:
                                  position in the split
+Training can have its pictures and masks as patches, [B, S/p, S/p, p*p*C], as the step takes them:
+folding is a job for the threads that read, as accelerators are slow at moving single bytes.
 
 Everything about an example follows from the seed and its position in the stream: every epoch has
 its own order, the examples at positions 2k and 2k + 1 are each other's instance, and all else that
@@ -48,17 +50,22 @@ def train_batches(
     flip: bool,
     seed: int,
     start_step: int = 0,
+    patch_size: int = 1,
     num_threads: int = 4,
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless shuffled batches, beginning with the one of `start_step`.
 
-    `batch_size` is that of all processes together. Process p of P gets the p-th of P equal parts
-    of the rows of each batch: one after the other they are what one process would get.
+    `patch_size` p must divide `image_size`. `batch_size` is that of all processes together. Process
+    p of P gets the p-th of P equal parts of the rows of each batch: one after the other they are
+    what one process would get.
 
-    Raises: ValueError for an impossible mask, or a batch that does not divide by the processes.
+    Raises: ValueError for an impossible mask, a batch that does not divide by the processes, or a
+    side that does not divide by the patches.
     """
+    if patch_size < 1 or image_size % patch_size:
+        raise ValueError(f"Picture side ({image_size}) must be a multiple of {patch_size=}.")
     if batch_size < 1 or batch_size % process_count:
         raise ValueError(
             f"Batch size ({batch_size}) must be positive and divisible by the number of "
@@ -67,7 +74,7 @@ def train_batches(
     _check_not_empty(source)
     draw = _mask_drawer(source, masks, image_size)
     rows = batch_size // process_count
-    new_array = _ArrayPool(6 * num_threads + 12)
+    new_array = _ArrayPool(9 * num_threads + 12)
 
     def batch(step: int) -> dict[str, np.ndarray]:
         first = step * batch_size + process_index * rows
@@ -81,10 +88,11 @@ def train_batches(
         flips = (random[:, :2] < 0.5) & flip
         pictures = np.stack([numbers, others])
         image, instance = _read_pictures(source, pictures, flips.T, image_size, new_array)
+        mask = draw(random[:, 2:], numbers, flips[:, 0], new_array)
         return {
-            "image": image,
-            "instance": instance,
-            "mask": draw(random[:, 2:], numbers, flips[:, 0], new_array),
+            "image": _to_patches(image, patch_size, new_array),
+            "instance": _to_patches(instance, patch_size, new_array),
+            "mask": _to_patches(mask, patch_size, new_array),
             "index": positions,
         }
 
@@ -196,6 +204,22 @@ def _put(row: np.ndarray, picture: np.ndarray, flipped: bool) -> None:
         cv2.flip(picture, 1, row)  # faster than [:, ::-1]
     else:
         row[:] = picture
+
+
+def _to_patches(pictures: np.ndarray, patch_size: int, new_array: NewArray) -> np.ndarray:
+    """Folds pixels into channels, uint8 [B, S, S, C] -> [B, S/p, S/p, p*p*C].
+
+    The numbers are those of `nets.blocks.space_to_depth`, moved a patch's row at a time.
+    """
+    if patch_size == 1:
+        return pictures
+    size, side, _, channels = pictures.shape
+    rows = side // patch_size
+    run = np.dtype((np.void, patch_size * channels))
+    patches = new_array((size, rows, rows, patch_size**2 * channels), np.uint8)
+    runs = patches.view(run).swapaxes(2, 3)  # [B, rows, p, rows]
+    runs[:] = pictures.reshape(size, rows, patch_size, -1).view(run)
+    return patches
 
 
 def _mask_drawer(
