@@ -18,10 +18,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.flip = False  # portraits are not symmetric
     config.data.num_threads = 2
 
-    # Boxes over the face, that leave some skin to see: what is never hidden need not be in the
-    # code, and colours come from the condition.
+    # Boxes over the face. Most leave some skin to see: what is never hidden need not be in the
+    # code, and colours come from the condition. The largest are all of the face.
     config.mask.kind = "box"
-    config.mask.hole_share = (0.18, 0.27)
+    config.mask.hole_share = (0.2, 0.273)
     config.mask.region = (0.25, 0.25, 0.797, 0.75)
 
     config.eval.num_examples = 100

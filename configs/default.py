@@ -97,7 +97,7 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.loss.reconstruction_hole = 20.0  # the same over the hole alone, all that is kept of I_r
     config.loss.known = 10.0  # |I_c - I_g| over the known pixels
     config.loss.manifold = 0.5  # |E1(I_c) - z_c|, the code that I_c was made with
-    config.loss.kl = 1e-3  # KL(E1(I) || N(0, I)), nats; how codes lie the prior learns
+    config.loss.kl = 2e-3  # KL(E1(I) || N(0, I)), nats; how codes lie the prior learns
     config.loss.prior = 1.0  # flow matching of the conditional prior: 0, or it learns
 
     config.optimizer = ml_collections.ConfigDict()

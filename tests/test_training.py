@@ -136,7 +136,7 @@ def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder)
     with pytest.raises(training.ConfigMismatchError) as error:
         training.train(config, workdir)
     assert "batch_size: 8 there, 16 now" in str(error.value)
-    assert "loss.kl: 0.001 there, 0.5 now" in str(error.value)
+    assert "loss.kl: 0.002 there, 0.5 now" in str(error.value)
     assert json.loads((workdir / "config.json").read_text())["batch_size"] == 8
 
 
