@@ -62,19 +62,16 @@ def train_program(
 def batch_shapes(
     batch_size: int, image_size: int, patch_size: int = 1
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a training batch: of pictures, or of patches as the step takes them."""
-
-    def pictures(channels: int) -> jax.ShapeDtypeStruct:
-        side = image_size // patch_size
-        shape = (batch_size, side, side, patch_size**2 * channels)
-        return jax.ShapeDtypeStruct(shape, jnp.uint8)
-
-    index = jax.ShapeDtypeStruct((batch_size,), jnp.uint32)
-    return {"image": pictures(3), "instance": pictures(3), "mask": pictures(1), "index": index}
+    """The shapes of a `random_batch`."""
+    one = random_batch(1, image_size, patch_size)
+    return {
+        name: jax.ShapeDtypeStruct((batch_size, *rows.shape[1:]), rows.dtype)
+        for name, rows in one.items()
+    }
 
 
 def random_batch(batch_size: int, image_size: int, patch_size: int = 1) -> dict[str, np.ndarray]:
-    """A training batch of noise with the centre hole: pictures, or patches."""
+    """A training batch of noise with the centre hole: pictures, or patches as the step takes."""
     rng = np.random.default_rng(0)
     shape = (batch_size, image_size, image_size)
     mask = np.zeros((*shape, 1), np.uint8)
