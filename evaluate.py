@@ -69,6 +69,9 @@ _INCEPTION = flags.DEFINE_string(
 _STEPS = flags.DEFINE_string(
     "steps", None, "Checkpoints to measure: all, or steps as in 200,400. By default the newest."
 )
+_GUIDANCE = flags.DEFINE_float(
+    "guidance", None, "Instead of the model's own, 1 or more: see Inpainter.load."
+)
 _EXPORT = flags.DEFINE_string(
     "export_inputs", None, "Write inputs, masks and truths to this folder, and measure nothing."
 )
@@ -104,7 +107,7 @@ def run() -> None:
         )
 
     *earlier, step = _steps()
-    inpainter = Inpainter.load(_WORKDIR.value, step)
+    inpainter = Inpainter.load(_WORKDIR.value, step, _GUIDANCE.value)
     config = _CONFIG.value or inpainter.config
     if config.image_size != inpainter.image_size:
         raise ValueError(
@@ -124,6 +127,7 @@ def run() -> None:
             "workdir": _WORKDIR.value,
             "step": int(inpainter.step),
             "digest": inpainter.digest,
+            "guidance": inpainter.networks.guidance,
         },
         **environment(),
     }
@@ -199,6 +203,7 @@ def _completion(inpainter: Inpainter, earlier: list[int], config: ml_collections
             Path(_OUTPUT.value).with_suffix(".records"),
             {
                 "completions_of": digest,
+                "guidance": inpainter.networks.guidance,
                 "num_samples": num_samples,
                 "num_pairs": num_pairs,
                 "same_hole": same_hole,
@@ -242,7 +247,7 @@ def _completion(inpainter: Inpainter, earlier: list[int], config: ml_collections
 
     training = []
     for step in earlier:
-        earlier_model = Inpainter.load(_WORKDIR.value, step)
+        earlier_model = Inpainter.load(_WORKDIR.value, step, _GUIDANCE.value)
         part, _ = measure_model(earlier_model, f"step {step}")
         training.append(_at_step(earlier_model, part))
     report, complete = measure_model(inpainter, "model")
@@ -312,7 +317,9 @@ def _extractor() -> tuple[Extractor, dict[str, str]]:
 
 def _posterior(inpainter: Inpainter, earlier: list[int], config: ml_collections.ConfigDict):
     num_samples, seed = config.eval.num_samples, config.eval.seed
-    inpainters = {f"step {step}": Inpainter.load(_WORKDIR.value, step) for step in earlier}
+    inpainters = {
+        f"step {step}": Inpainter.load(_WORKDIR.value, step, _GUIDANCE.value) for step in earlier
+    }
     inpainters["model"] = inpainter
     systems = {
         name: posterior_benchmark.model(each, num_samples, seed)

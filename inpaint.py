@@ -64,6 +64,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="under 1 for completions that are more alike",
     )
     parser.add_argument(
+        "--guidance",
+        type=float,
+        help="1 or more, by default the model's own: higher for completions that are more surely"
+        " real, 1 to follow an instance most closely",
+    )
+    parser.add_argument(
         "--select",
         choices=SELECTIONS,
         help="draw four times as many, and keep the most different, the most real, or both",
@@ -164,7 +170,7 @@ def _run_folder(arguments: argparse.Namespace, options: dict) -> int:
 
 def _load(arguments: argparse.Namespace) -> Inpainter:
     arguments.output.mkdir(parents=True, exist_ok=True)
-    inpainter = Inpainter.load(arguments.checkpoint)
+    inpainter = Inpainter.load(arguments.checkpoint, guidance=arguments.guidance)
     inpainter.check_selection(arguments.select)
     return inpainter
 

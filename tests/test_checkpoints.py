@@ -81,6 +81,14 @@ def test_keeps_the_best_beside_the_newest(tmp_path, state):
         assert checkpoints.steps() == [2, 4, 5]
 
 
+def test_a_run_that_goes_on_still_knows_which_was_the_best(tmp_path, state):
+    for step, error in ((1, 0.5), (2, 0.3), (3, 0.4), (4, 0.6), (5, 0.7)):
+        with Checkpoints(tmp_path) as checkpoints:
+            checkpoints.save(at_step(state, step), CONFIG, error)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [2, 4, 5]
+
+
 @pytest.mark.parametrize("item", ["state", "model"])
 def test_one_flipped_bit_is_noticed_and_the_checkpoint_before_is_used(tmp_path, state, item):
     save(tmp_path, state, 1, 2)

@@ -70,7 +70,7 @@ def test_moves_every_player_their_average_and_the_spectral_norm(step, state, pat
         "ema_params",
         "spectral_norm",
     ):
-        for part in ("projection", "encoder", "prior", "generator"):
+        for part in ("projection", "encoder", "prior", "guide", "generator"):
             before, after = getattr(state, name), getattr(moved, name)
             if part in before:
                 before, after = before[part], after[part]
@@ -103,7 +103,7 @@ def test_the_prior_learns_and_moves_nothing_else(networks, state, patches):
         state, metrics = step(state, patches)
     assert float(metrics["loss/prior"]) < 0.95 * first
     after = jax.device_get(state)
-    for part in ("projection", "encoder", "generator"):
+    for part in ("projection", "encoder", "guide", "generator"):
         assert_trees_equal(after.ema_params[part], before.ema_params[part])
     moved = ("step", "prior_params", "prior_opt_state", "ema_params")
     kept = {name: getattr(before, name) for name in moved}
@@ -116,7 +116,7 @@ def test_average_ramps_up(step, state, patches):
     expected = jax.tree.map(
         lambda old, new: 0.1 * old + 0.9 * new,
         state.ema_params,
-        {**moved.generator_params, "prior": moved.prior_params},
+        {**moved.generator_params, "prior": moved.prior_params, "guide": moved.prior_params},
     )
     assert_trees_equal(moved.ema_params, expected, rtol=1e-5, atol=1e-7)
 

@@ -87,10 +87,13 @@ def test_the_first_steps_are_for_reconstructions_alone(tmp_path, picture_folder)
 def test_the_last_steps_are_for_the_prior_alone(straight, tmp_path, picture_folder):
     """Here after four steps as those of `straight`; and after the whole of it, by `init_from`."""
     workdir, whole = straight
-    training.train(make_config(picture_folder, prior_steps=2), tmp_path / "one")
+    one = training.train(make_config(picture_folder, prior_steps=2), tmp_path / "one").ema_params
     logged = records(tmp_path / "one")
     assert ["loss/generator" in r for r in logged] == [True] * 4 + [False] * 2
     assert all("loss/prior" in r for r in logged)
+    # The guide is the prior of before.
+    assert_trees_equal(whole.ema_params["guide"], whole.ema_params["prior"])
+    assert not np.array_equal(*(one[name]["velocity"]["kernel"] for name in ("guide", "prior")))
 
     config = make_config(picture_folder, prior_steps=4, num_train_steps=4)
     config.init_from = str(workdir)
@@ -99,6 +102,7 @@ def test_the_last_steps_are_for_the_prior_alone(straight, tmp_path, picture_fold
     assert_trees_equal(state.discriminator_params, whole.discriminator_params)
     for name in ("projection", "encoder", "generator"):
         assert_trees_equal(state.generator_params[name], whole.ema_params[name])
+    for name in ("projection", "encoder", "guide", "generator"):
         assert_trees_equal(state.ema_params[name], whole.ema_params[name])
     changed = jax.tree.map(
         lambda a, b: not np.array_equal(a, b), state.prior_params, whole.ema_params["prior"]

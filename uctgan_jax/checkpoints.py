@@ -46,6 +46,7 @@ class Checkpoints:
                         checkpoint_managers.BestN(get_metric_fn=_negative_error, n=1),
                     ]
                 ),
+                best_fn=_negative_error,  # without it Orbax forgets metrics between processes
                 create=not read_only,
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
@@ -175,8 +176,8 @@ def _negative_error(metrics: Mapping[str, float]) -> float:
 def _split(state: TrainState) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
     """A state as the two items that checkpoints keep it in: the model, and the rest.
 
-    The model is {"projection", "encoder", "prior", "generator"}, averaged, and {"discriminator",
-    "spectral_norm"} as they are: D judges, so its newest parameters serve best.
+    The model is what completes pictures, averaged, and {"discriminator", "spectral_norm"} as they
+    are: D judges, so its newest parameters serve best.
     """
     rest = dict(vars(state))
     model = dict(rest.pop("ema_params"))

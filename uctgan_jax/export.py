@@ -147,7 +147,11 @@ def _completing_function(inpainter: Inpainter, compute_dtype: str) -> Callable[.
         image_size=config.image_size, compute_dtype=compute_dtype, **config.model
     )
     params = jax.device_get(
-        {name: inpainter.params[name] for name in ("encoder", "prior", "generator")}
+        {
+            name: params
+            for name, params in inpainter.params.items()
+            if name in ("encoder", "prior", "guide", "generator")
+        }
     )
 
     def complete(images: jax.Array, masks: jax.Array, codes: jax.Array) -> jax.Array:

@@ -44,7 +44,7 @@ def generate_pictures(
 
     Args:
         networks: E1, E2, the prior and G.
-        params: their parameters, `{"projection", "encoder", "prior", "generator"}`.
+        params: their parameters, see `Networks.init_generator`.
         images: uint8 [B, S, S, 3]; pixels inside the hole are never looked at.
         masks: uint8 [B, S, S, 1], 1 = hole.
         codes: float32 [B, K, Z], standard normal.
@@ -207,9 +207,8 @@ class Inpainter:
 
         Args:
             config: of the run.
-            params: of E1, E2, the prior and G, `{"projection", "encoder", "prior", "generator"}`,
-                and of D, `{"discriminator", "spectral_norm"}`, without which completions cannot be
-                ranked.
+            params: of E1, E2, the prior and G, see `Networks.init_generator`, and of D,
+                `{"discriminator", "spectral_norm"}`, without which completions cannot be ranked.
             step: the training step they come from.
             digest: their SHA-256.
             devices: to work on; all of this process unless told otherwise.
@@ -250,19 +249,30 @@ class Inpainter:
         return bool(self.config.loss.adversarial) and "discriminator" in self.params
 
     @classmethod
-    def load(cls, path: str | Path, step: int | None = None) -> Inpainter:
+    def load(
+        cls, path: str | Path, step: int | None = None, guidance: float | None = None
+    ) -> Inpainter:
         """Loads a trained model.
 
         Args:
             path: a run's `workdir`, its folder of checkpoints, a folder that `save` wrote, or the
                 name of a model that comes with the package (`bundled_models`).
             step: which checkpoint of a run; None for the newest.
+            guidance: instead of the model's own `config.model.guidance`, 1 or more: higher for
+                completions that are more surely real, 1 for the prior alone.
 
         Raises:
             FileNotFoundError: if there is no such model or checkpoint.
             DamagedCheckpointError: if it is damaged.
+            ValueError: if `guidance` is out of its range, or the model has no guide.
         """
         params, config, step, digest = read_model(path, step)
+        if guidance is not None:
+            if "guide" not in params:
+                raise ValueError(
+                    f"guidance ({guidance}) needs a model with a guide: {path} has none"
+                )
+            config["model"]["guidance"] = guidance
         return cls(ml_collections.ConfigDict(config), params, step, digest)
 
     def on_device(self, device: jax.Device) -> Inpainter:

@@ -92,6 +92,7 @@ def complete_file(
         "mask": {"file": Path(mask).name, "sha256": _file_digest(mask)},
         "instances": [{"file": Path(i).name, "sha256": _file_digest(i)} for i in instances],
         "checkpoint": {"step": inpainter.step, "digest": inpainter.digest},
+        "guidance": inpainter.networks.guidance,
         "num_samples": len(names),
         "seed": None if instances else seed,
         "temperature": None if instances else temperature,
@@ -189,6 +190,7 @@ def complete_folder(
         "already_finished": counts[False],
         "failed": dict(sorted(reasons.items())),
         "checkpoint": {"step": inpainter.step, "digest": inpainter.digest},
+        "guidance": inpainter.networks.guidance,
     }
     write_text(output / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary

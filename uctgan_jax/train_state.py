@@ -26,7 +26,7 @@ class TrainState:
     generator_opt_state: optax.OptState
     prior_opt_state: optax.OptState
     discriminator_opt_state: optax.OptState
-    ema_params: PyTree  # moving averages, {"projection", "encoder", "prior", "generator"}
+    ema_params: PyTree  # moving averages, see `Networks.init_generator`
     nonfinite_steps: jax.Array  # int32 []: steps in a row that were skipped as non-finite
 
 
@@ -46,6 +46,7 @@ def create_train_state(key: jax.Array, networks: Networks, optimizers: Optimizer
     # A copy: the state is donated, and no buffer may be donated twice.
     ema_params = jax.tree.map(jnp.copy, generator_params)
     prior_params = generator_params.pop("prior")
+    del generator_params["guide"]  # an average, never trained itself
     discriminator_params, spectral_norm = networks.init_discriminator(discriminator_key)
     return TrainState(
         step=jnp.zeros((), jnp.int32),

@@ -257,6 +257,8 @@ def make_train_step(
         newest = dict(moved.get("generator_params", {}))
         if weights.prior:
             newest["prior"] = moved["prior_params"]
+            if generates:  # later, the guide stays what the prior was when it was left alone
+                newest["guide"] = moved["prior_params"]
         moved["ema_params"] = state.ema_params | _moving_average(
             {name: state.ema_params[name] for name in newest}, newest, state.step, ema_decay
         )

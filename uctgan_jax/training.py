@@ -48,6 +48,7 @@ RESUMABLE_FIELDS = frozenset(
         "data.dir",
         "data.num_threads",
         "data.max_corrupt",
+        "model.guidance",
         "eval",
     }
 )
@@ -282,7 +283,7 @@ def _initial_model(config: ml_collections.ConfigDict, workdir: Path) -> dict[str
     if not config.init_from or any((workdir / "checkpoints").glob("[0-9]*")):
         return None
     params, saved_config, _, _ = read_model(config.init_from)
-    differences = config_differences(
+    differences = _refused_differences(
         {name: saved_config[name] for name in ("image_size", "model")},
         {"image_size": config.image_size, "model": config_dict(config.model)},
     )
@@ -312,7 +313,7 @@ def _restore_or_create(
     state = jax.jit(create)()
     if initial is None:
         return state
-    parts = {name: initial[name] for name in state.ema_params}
+    parts = {name: initial[name] for name in state.ema_params if name in initial}
     check_structure(parts, state.ema_params, source="the model of init_from")
     return state.replace(
         ema_params=parts,
@@ -354,6 +355,15 @@ def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[s
     return differences
 
 
+def _refused_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple]:
+    """`config_differences` without those that a run may go on with."""
+    return {
+        name: values
+        for name, values in config_differences(old, new).items()
+        if name not in RESUMABLE_FIELDS and name.partition(".")[0] not in RESUMABLE_FIELDS
+    }
+
+
 def _check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
     """Makes the folder, tries it, and holds the config against that of an earlier run in it."""
     try:
@@ -364,11 +374,9 @@ def _check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
     path = workdir / "config.json"
     if not path.exists():
         return
-    differences = config_differences(json.loads(path.read_text()), config_dict(config))
+    differences = _refused_differences(json.loads(path.read_text()), config_dict(config))
     listed = "; ".join(
-        f"{name}: {before!r} there, {now!r} now"
-        for name, (before, now) in differences.items()
-        if name not in RESUMABLE_FIELDS and name.partition(".")[0] not in RESUMABLE_FIELDS
+        f"{name}: {before!r} there, {now!r} now" for name, (before, now) in differences.items()
     )
     if listed:
         raise ConfigMismatchError(

@@ -1,5 +1,7 @@
 """The conditional prior: N(0, I) to the codes that a condition allows, and back."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,7 @@ import optax
 import pytest
 
 from uctgan_jax import losses
-from uctgan_jax.nets import transport
-from uctgan_jax.nets.prior import ConditionalPrior
+from uctgan_jax.nets.prior import ConditionalPrior, guided, transport
 
 
 def codes_of(sides, key):
@@ -19,8 +20,8 @@ def codes_of(sides, key):
 
 
 @pytest.fixture(scope="module")
-def velocity():
-    """A trained prior: `velocity(sides [B])` is the field to transport codes [B, 2] by."""
+def velocities():
+    """A prior after 100 steps, and trained: `velocity(sides [B])` is the field for codes [B, 2]."""
     prior = ConditionalPrior(code_dim=2, width=64, num_blocks=1)
 
     def field(params, sides):
@@ -37,7 +38,7 @@ def velocity():
     optimizer = optax.adam(3e-3)
 
     @jax.jit
-    def train(params):
+    def train(carry, keys):
         def step(carry, key):
             params, opt_state = carry
             keys = jax.random.split(key, 4)
@@ -54,11 +55,17 @@ def velocity():
             updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state)
             return (optax.apply_updates(params, updates), opt_state), None
 
-        keys = jax.random.split(jax.random.key(1), 1000)
-        return jax.lax.scan(step, (params, optimizer.init(params)), keys)[0][0]
+        return jax.lax.scan(step, carry, keys)[0]
 
-    params = train(params)
-    return lambda sides: field(params, sides)
+    keys = jax.random.split(jax.random.key(1), 1000)
+    early = train((params, optimizer.init(params)), keys[:100])
+    trained = train(early, keys[100:])
+    return [functools.partial(field, params) for params, _ in (early, trained)]
+
+
+@pytest.fixture(scope="module")
+def velocity(velocities):
+    return velocities[-1]
 
 
 def test_draws_what_the_condition_allows_in_its_proportions(velocity):
@@ -69,6 +76,20 @@ def test_draws_what_the_condition_allows_in_its_proportions(velocity):
     on_a_mode = np.abs(np.abs(drawn[:, 1]) - 1.5) < 0.5
     assert on_a_mode.mean() > 0.9
     assert 0.4 < (drawn[:, 1] > 0).mean() < 0.6
+
+
+def test_guided_by_a_worse_prior_codes_come_nearer_to_the_modes(velocities):
+    sides = jnp.repeat(jnp.array([1.0, -1.0]), 500)
+    noise = jax.random.normal(jax.random.key(2), (1000, 2))
+    early, trained = (velocity(sides) for velocity in velocities)
+    of_early, of_trained, of_guided = (
+        np.asarray(transport(field, noise, back=False))
+        for field in (early, trained, guided(trained, early, 2.0))
+    )
+    between = [(np.abs(codes[:, 1]) < 1).mean() for codes in (of_early, of_trained, of_guided)]
+    assert between[0] > 2 * between[1] > 2 * between[2]
+    same = transport(guided(trained, early, 1.0), noise, back=False)
+    np.testing.assert_allclose(same, of_trained, atol=1e-4)
 
 
 def test_a_code_keeps_what_it_says_and_takes_what_another_condition_says(velocity):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from uctgan_jax.nets.attention import CrossSemanticAttention
 from uctgan_jax.nets.discriminator import Discriminator
 from uctgan_jax.nets.encoder import ConditionalEncoder
 from uctgan_jax.nets.generator import Generator
-from uctgan_jax.nets.prior import ConditionalPrior, transport
+from uctgan_jax.nets.prior import ConditionalPrior, Velocity, guided, transport
 from uctgan_jax.nets.projection import ManifoldProjection, sample_code
 
 __all__ = [
@@ -39,6 +39,9 @@ MAX_IMAGE_SIZE = 512
 class Networks:
     """The networks and the sizes of what they exchange.
 
+    `guidance` is how far codes are carried past where the guide, the prior as it was early in its
+    training, would carry them: 1 is the prior alone.
+
     Pictures and masks go in and out as patches: `to_patches` and `to_pictures` are the way there
     and back.
     """
@@ -50,6 +53,7 @@ class Networks:
     discriminator: Discriminator
     image_size: int
     patch_size: int
+    guidance: float = 1.0
 
     @property
     def code_dim(self) -> int:
@@ -69,6 +73,8 @@ class Networks:
     ) -> Array:
         """The codes of the manifold that standard-normal ones stand for, given the condition.
 
+        Guided, if `params` have a "guide".
+
         Args:
           params: of the generator side.
           codes: [B, K, Z].
@@ -77,39 +83,44 @@ class Networks:
         Returns:
           [B, K, Z].
         """
-        return transport(self.velocity(params, condition), codes, back=False)
+        velocity = self.velocity(params, condition)
+        if "guide" in params and self.guidance != 1:
+            guide = self.velocity({"prior": params["guide"]}, condition)
+            velocity = guided(velocity, guide, self.guidance)
+        return transport(velocity, codes, back=False)
 
     def from_manifold(
         self, params: Mapping[str, Any], codes: Array, condition: Sequence[Array]
     ) -> Array:
-        """The standard-normal codes that stand for codes of the manifold: undoes `to_manifold`."""
+        """The standard-normal codes that stand for codes of the manifold.
+
+        Undoes `to_manifold` without guidance. Backwards a guided field leads far out of N(0, I).
+        """
         return transport(self.velocity(params, condition), codes, back=True)
 
-    def velocity(
-        self, params: Mapping[str, Any], condition: Sequence[Array]
-    ) -> Callable[[Array, Array], Array]:
+    def velocity(self, params: Mapping[str, Any], condition: Sequence[Array]) -> Velocity:
         """The prior's velocity under the condition, of codes [B, K, Z] at times [] or [B, K]."""
         prior = self.prior.bind({"params": params["prior"]})
         embedding = prior.embed(condition[-1])[:, None]
         return lambda codes, time: prior(codes, time, embedding)
 
     def init_generator(self, key: jax.Array) -> dict[str, Any]:
-        """Fresh float32 parameters of what completes pictures: E1, E2, the prior and G.
+        """Fresh float32 parameters of what completes pictures: E1, E2, the prior, its guide and G.
 
         Returns:
-          `{"projection", "encoder", "prior", "generator"}`.
+          `{"projection", "encoder", "prior", "guide", "generator"}`; the guide is as the prior.
         """
         image, mask = self._example()
         keys = jax.random.split(key, 4)
         encoder = self.encoder.init(keys[1], image, mask)
         condition = self.encoder.apply(encoder, image, mask)
         code = jnp.zeros((1, self.code_dim))
+        prior = self.prior.init(keys[3], code, condition[-1], method=_velocity_at_start)["params"]
         return {
             "projection": self.projection.init(keys[0], image)["params"],
             "encoder": encoder["params"],
-            "prior": self.prior.init(keys[3], code, condition[-1], method=_velocity_at_start)[
-                "params"
-            ],
+            "prior": prior,
+            "guide": prior,
             "generator": self.generator.init(keys[2], code, condition, mask)["params"],
         }
 
@@ -142,6 +153,7 @@ def build_networks(
     generator_blocks: int = 1,
     attention_resolution: int = 0,
     attention_heads: int = 1,
+    guidance: float = 1.0,
     compute_dtype: str = "float32",
     remat: bool = False,
 ) -> Networks:
@@ -156,6 +168,7 @@ def build_networks(
       generator_blocks: residual blocks a level of G.
       attention_resolution: side of the map with cross semantic attention; 0 for none.
       attention_heads: heads of the attention.
+      guidance: 1 or more, see `Networks`.
       compute_dtype: "float32" or "bfloat16"; parameters, norms, softmax and losses stay float32.
       remat: trade time for memory in training, see `blocks.rematerialized`.
 
@@ -169,6 +182,8 @@ def build_networks(
         )
     if patch_size < 1 or patch_size & (patch_size - 1):
         raise ValueError(f"patch_size ({patch_size}) must be a power of two")
+    if not 1 <= guidance < float("inf"):
+        raise ValueError(f"guidance ({guidance}) must be at least 1, and finite")
     if compute_dtype not in ("float32", "bfloat16"):
         raise ValueError(f"compute_dtype ({compute_dtype!r}) must be 'float32' or 'bfloat16'")
     widths = {
@@ -225,4 +240,5 @@ def build_networks(
         discriminator=Discriminator(widths=widths["discriminator_widths"], **options),
         image_size=image_size,
         patch_size=patch_size,
+        guidance=guidance,
     )

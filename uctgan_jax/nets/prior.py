@@ -6,6 +6,10 @@ hard the KL term pulls: they agree about what the known pixels tell. So a code d
 carried along a learned velocity field, which depends on the condition, to where such codes are
 (flow matching: Lipman et al., 2023; Liu et al., 2023). The way can be gone backwards too: what
 another picture's code says beyond its own known pixels is a standard-normal code again.
+
+What the field has not learnt yet, a worse copy of it has learnt less: where the two differ is where
+both are wrong, and going on from the worse past the better lessens the error (autoguidance: Karras
+et al., 2024, "Guiding a Diffusion Model with a Bad Version of Itself").
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
+# Of codes [..., Z] at times [...] or []: [..., Z].
+Velocity = Callable[[Array, Array], Array]
 
 # Steps of Heun's method from one end to the other.
 _NUM_STEPS = 8
@@ -79,7 +85,20 @@ class ConditionalPrior(nn.Module):
         return self.velocity(self.norms[-1](x).astype(jnp.float32))
 
 
-def transport(velocity: Callable[[Array, Array], Array], codes: Array, *, back: bool) -> Array:
+def guided(velocity: Velocity, guide: Velocity, guidance: float) -> Velocity:
+    """The velocity field `guidance` times as far from that of a worse prior, `guide`, as it is.
+
+    At 1 it is `velocity` itself; above, codes go to where the better prior is surer than the worse.
+    """
+
+    def field(codes: Array, time: Array) -> Array:
+        worse = guide(codes, time)
+        return worse + guidance * (velocity(codes, time) - worse)
+
+    return field
+
+
+def transport(velocity: Velocity, codes: Array, *, back: bool) -> Array:
     """Carries codes along a velocity field, by Heun's method.
 
     Args:
