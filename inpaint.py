@@ -105,6 +105,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"--seed={arguments.seed} must be at least 0")
     if not 0 <= arguments.temperature < float("inf"):
         parser.error(f"--temperature={arguments.temperature} must be at least 0, and finite")
+    if arguments.guidance is not None and not 1 <= arguments.guidance < float("inf"):
+        parser.error(f"--guidance={arguments.guidance} must be at least 1, and finite")
     if arguments.select and arguments.instance:
         parser.error("--select chooses among draws, and --instance asks for no draws: give one")
     try:

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -16,13 +17,15 @@ class FakeInpainter:
 
     image_size = 32
     devices = jax.devices()[:1]
+    networks = SimpleNamespace(guidance=1.0)
 
     def __init__(self, step=6):
         self.step, self.digest = step, f"digest of {step}"
 
-    def at(self, workdir, step=None):
+    def at(self, workdir, step=None, guidance=None):
         model = FakeInpainter(step or 6)
         model.config = self.config
+        model.networks = SimpleNamespace(guidance=guidance or 1.0)
         return model
 
     def sample(self, images, masks, keys, num_samples):
@@ -129,6 +132,8 @@ def test_several_checkpoints_give_curves(run):
     assert (folder / "curves.svg").exists()
     report, _ = run(steps="4")
     assert report["checkpoint"]["step"] == 4 and "training" not in report
+    report, _ = run(guidance=2.0)
+    assert report["checkpoint"]["guidance"] == 2
 
 
 def test_one_completion_of_one_picture_leaves_out_what_needs_more(run):
@@ -145,8 +150,9 @@ def test_started_again_nothing_is_measured_twice(run, monkeypatch, capsys):
     again, _ = run()
     assert again["figures"] == report["figures"] and again["shown"] == report["shown"]
     assert "7 pictures were measured before" in capsys.readouterr().out
-    with pytest.raises(TypeError):  # another checkpoint starts afresh
-        run(steps="4")
+    for other in ({"steps": "4"}, {"guidance": 2.0}):
+        with pytest.raises(TypeError):  # another checkpoint starts afresh, and other guidance
+            run(**other)
 
 
 def test_posterior_puts_the_oracle_beside_the_model(run):

@@ -132,11 +132,13 @@ def test_instances(checkpoint, files):
     assert [i["file"] for i in scores(folder / "out")["instances"]] == ["p.png", "m.png"]
 
 
-def test_select_and_temperature(checkpoint, files):
+def test_select_temperature_and_guidance(checkpoint, files):
     folder, _ = files
     plain = run(checkpoint, folder)
     cool = run(checkpoint, folder, "--temperature=0")
     np.testing.assert_array_equal(cool["000.png"], cool["001.png"])
+    run(checkpoint, folder, "--guidance=1.5")
+    assert scores(folder / "out")["guidance"] == 1.5
     realistic = run(checkpoint, folder, "--select=realistic")
     ranked = [c["realism"] for c in scores(folder / "out")["completions"]]
     assert ranked == sorted(ranked, reverse=True)
@@ -207,6 +209,7 @@ def test_empty_and_full_masks_are_refused(checkpoint, files, value, message, cap
         (["--seed=-1"], "--seed=-1 must be at least 0"),
         (["--temperature=-1"], "--temperature=-1.0 must be at least 0"),
         (["--temperature=nan"], "--temperature=nan must be"),
+        (["--guidance=0.5"], "--guidance=0.5 must be at least 1"),
         (["--select=best"], "invalid choice: 'best'"),
         (["--select=diverse", "--instance=p.png"], "give one"),
         (["--instance=missing.png"], "missing.png: no such file"),

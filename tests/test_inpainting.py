@@ -167,6 +167,29 @@ def test_temperature_scales_the_codes(inpainter, picture):
     np.testing.assert_array_equal(still.images[0], still.images[1])
 
 
+def test_guidance_carries_codes_past_where_the_guide_does(inpainter, picture, tmp_path):
+    params = dict(jax.device_get(inpainter.params))
+    key = jax.random.key(8)
+    for name, seed in (("prior", 0), ("guide", 1)):  # the untrained velocity is 0
+        head = params[name]["velocity"]
+        kernel = 0.1 * jax.random.normal(jax.random.fold_in(key, seed), head["kernel"].shape)
+        params[name] = params[name] | {"velocity": head | {"kernel": np.asarray(kernel)}}
+    Inpainter(inpainter.config, params, 7, "").save(tmp_path / "guided")
+    del params["guide"]
+    Inpainter(inpainter.config, params, 7, "").save(tmp_path / "alone")
+
+    def images(**options):
+        return Inpainter.load(**options).complete(*picture, num_samples=2, seed=1).images
+
+    alone = images(path=tmp_path / "alone")
+    np.testing.assert_array_equal(images(path=tmp_path / "guided", guidance=1), alone)
+    assert not np.array_equal(images(path=tmp_path / "guided", guidance=3), alone)
+    with pytest.raises(ValueError, match=r"guidance \(0.5\) must be at least 1"):
+        Inpainter.load(tmp_path / "guided", guidance=0.5)
+    with pytest.raises(ValueError, match=r"guidance \(2\) needs a model with a guide: .*alone has none"):
+        Inpainter.load(tmp_path / "alone", guidance=2)
+
+
 def test_scores_are_those_of_the_completions_in_their_order(inpainter, picture):
     image, mask = picture
     out = inpainter.complete(image, mask, num_samples=3, seed=1)
