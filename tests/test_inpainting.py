@@ -186,7 +186,9 @@ def test_guidance_carries_codes_past_where_the_guide_does(inpainter, picture, tm
     assert not np.array_equal(images(path=tmp_path / "guided", guidance=3), alone)
     with pytest.raises(ValueError, match=r"guidance \(0.5\) must be at least 1"):
         Inpainter.load(tmp_path / "guided", guidance=0.5)
-    with pytest.raises(ValueError, match=r"guidance \(2\) needs a model with a guide: .*alone has none"):
+    with pytest.raises(
+        ValueError, match=r"guidance \(2\) needs a model with a guide: .*alone has none"
+    ):
         Inpainter.load(tmp_path / "alone", guidance=2)
 
 
