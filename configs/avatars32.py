@@ -24,7 +24,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.mask.hole_share = (0.2, 0.273)
     config.mask.region = (0.25, 0.25, 0.797, 0.75)
 
-    config.model.guidance = 3.0
     config.eval.num_examples = 100
     config.eval.num_samples = 8
     config.eval.batch_size = 20

@@ -11,7 +11,6 @@ def get_config() -> ml_collections.ConfigDict:
     # Patches of twice the size: the same maps. A position of the finest paints 48 numbers.
     config.model.patch_size = 4
     config.model.generator_widths = (96, 128, 128)
-    config.model.guidance = 2.0
     config.loss.kl = 3e-3
     config.num_train_steps = 30_000
     config.reconstruction_steps = 8_000

@@ -30,6 +30,7 @@ TINY_MODEL = dict(
     generator_blocks=1,
     attention_resolution=4,
     attention_heads=2,
+    guidance=2.0,
 )
 
 LOSS_WEIGHTS = LossWeights(

@@ -28,6 +28,8 @@ Velocity = Callable[[Array, Array], Array]
 # Steps of Heun's method from one end to the other.
 _NUM_STEPS = 8
 _NUM_FREQUENCIES = 16
+# Of guidance, as a share of the velocity.
+_LONGEST_CORRECTION = 0.5
 
 
 class ConditionalPrior(nn.Module):
@@ -89,13 +91,21 @@ def guided(velocity: Velocity, guide: Velocity, guidance: float) -> Velocity:
     """The velocity field `guidance` times as far from that of a worse prior, `guide`, as it is.
 
     At 1 it is `velocity` itself; above, codes go to where the better prior is surer than the worse.
+    Where the two have little in common, it stays within half of the velocity's length from it: some
+    codes would go astray.
     """
 
     def field(codes: Array, time: Array) -> Array:
-        worse = guide(codes, time)
-        return worse + guidance * (velocity(codes, time) - worse)
+        better = velocity(codes, time)
+        correction = (guidance - 1) * (better - guide(codes, time))
+        longest = _LONGEST_CORRECTION * _length(better)
+        return better + correction * jnp.minimum(1.0, longest / (_length(correction) + 1e-6))
 
     return field
+
+
+def _length(velocities: Array) -> Array:
+    return jnp.linalg.norm(velocities, axis=-1, keepdims=True)
 
 
 def transport(velocity: Velocity, codes: Array, *, back: bool) -> Array:
