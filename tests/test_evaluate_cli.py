@@ -77,7 +77,8 @@ def test_completion_leaves_a_report_in_three_forms_and_sheets(run, capsys):
     assert len(report["shown"]["worst realism"]) == 3
     assert "contact_sheet_worst_realism.png" in (folder / "report.md").read_text()
     assert report["num_examples"] == 7 and report["num_samples"] == 3 and report["num_pairs"] == 3
-    assert report["checkpoint"] == {"workdir": "run", "step": 6, "digest": "digest of 6"}
+    checkpoint = {"workdir": "run", "step": 6, "digest": "digest of 6", "guidance": 1}
+    assert report["checkpoint"] == checkpoint
     assert report["mask"]["kind"] == "center"
     assert report["figures"]["known_pixels_changed"] == 0
     assert {"versions", "command", "date", "hardware", "data"} <= set(report)
