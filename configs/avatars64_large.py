@@ -8,7 +8,7 @@ from configs import avatars32, default
 def get_config() -> ml_collections.ConfigDict:
     config = avatars32.get_config()
     config.image_size = 64
-    config.model = default.MODELS[64]
+    config.model.update(default.MODELS[64])
     config.batch_size = 64
     config.num_train_steps = 15_000
     config.reconstruction_steps = 8_000

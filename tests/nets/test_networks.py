@@ -105,8 +105,11 @@ def test_finite_gradients_reach_every_parameter(networks, trained_like, batch):
             networks, params, stats, image, batch["mask"].astype(np.float32)
         )
         code = sample_code(jnp.ones_like(mean), mean, log_variance)
-        velocity = networks.velocity(params, condition)(code[:, None], jnp.float32(0.3))
-        return sum((x**2).mean() for x in (output, logits, code, velocity))
+        velocities = [
+            networks.velocity({"prior": params[name]}, condition)(code[:, None], jnp.float32(0.3))
+            for name in ("prior", "guide")
+        ]
+        return sum((x**2).mean() for x in (output, logits, code, *velocities))
 
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients(params)):
         name = jax.tree_util.keystr(path)
