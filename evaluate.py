@@ -107,7 +107,7 @@ def run() -> None:
         )
 
     *earlier, step = _steps()
-    inpainter = Inpainter.load(_WORKDIR.value, step, _GUIDANCE.value)
+    inpainter = _load(step)
     config = _CONFIG.value or inpainter.config
     if config.image_size != inpainter.image_size:
         raise ValueError(
@@ -146,6 +146,10 @@ def run() -> None:
     output.with_suffix(".html").write_text(to_html(report, sheets))
     print(to_text(report))
     print(f"\nWrote {output}, .md and .html, and {output.with_name('contact_sheet*.png')}")
+
+
+def _load(step: int | None) -> Inpainter:
+    return Inpainter.load(_WORKDIR.value, step, _GUIDANCE.value)
 
 
 def _steps() -> list[int | None]:
@@ -247,7 +251,7 @@ def _completion(inpainter: Inpainter, earlier: list[int], config: ml_collections
 
     training = []
     for step in earlier:
-        earlier_model = Inpainter.load(_WORKDIR.value, step, _GUIDANCE.value)
+        earlier_model = _load(step)
         part, _ = measure_model(earlier_model, f"step {step}")
         training.append(_at_step(earlier_model, part))
     report, complete = measure_model(inpainter, "model")
@@ -317,9 +321,7 @@ def _extractor() -> tuple[Extractor, dict[str, str]]:
 
 def _posterior(inpainter: Inpainter, earlier: list[int], config: ml_collections.ConfigDict):
     num_samples, seed = config.eval.num_samples, config.eval.seed
-    inpainters = {
-        f"step {step}": Inpainter.load(_WORKDIR.value, step, _GUIDANCE.value) for step in earlier
-    }
+    inpainters = {f"step {step}": _load(step) for step in earlier}
     inpainters["model"] = inpainter
     systems = {
         name: posterior_benchmark.model(each, num_samples, seed)

@@ -17,7 +17,6 @@ class FakeInpainter:
 
     image_size = 32
     devices = jax.devices()[:1]
-    networks = SimpleNamespace(guidance=1.0)
 
     def __init__(self, step=6):
         self.step, self.digest = step, f"digest of {step}"

@@ -75,7 +75,7 @@ def no_process_is_left():
     STARTED.clear()
 
 
-def finish(processes, timeout=600):
+def finish(processes, timeout=300):
     outputs = [process.communicate(timeout=timeout)[0] for process in processes]
     for process, output in zip(processes, outputs, strict=True):
         assert process.returncode == 0, output

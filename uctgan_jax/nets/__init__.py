@@ -39,8 +39,8 @@ MAX_IMAGE_SIZE = 512
 class Networks:
     """The networks and the sizes of what they exchange.
 
-    `guidance` is how far codes are carried past where the guide, the prior as it was early in its
-    training, would carry them: 1 is the prior alone.
+    `guidance` is how far codes are carried past where the guide, the prior as it was before it
+    learned alone, would carry them: 1 is the prior alone.
 
     Pictures and masks go in and out as patches: `to_patches` and `to_pictures` are the way there
     and back.

@@ -7,9 +7,9 @@ carried along a learned velocity field, which depends on the condition, to where
 (flow matching: Lipman et al., 2023; Liu et al., 2023). The way can be gone backwards too: what
 another picture's code says beyond its own known pixels is a standard-normal code again.
 
-What the field has not learnt yet, a worse copy of it has learnt less: where the two differ is where
-both are wrong, and going on from the worse past the better lessens the error (autoguidance: Karras
-et al., 2024, "Guiding a Diffusion Model with a Bad Version of Itself").
+What the field has not learned yet, a worse copy has learned even less: where the two differ is
+where both are wrong, and going on from the worse past the better lessens the error (autoguidance:
+Karras et al., 2024, "Guiding a Diffusion Model with a Bad Version of Itself").
 """
 
 from __future__ import annotations
