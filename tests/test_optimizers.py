@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from uctgan_jax.nets.prior import CONDITION_LAYER
 from uctgan_jax.optimizers import make_optimizers
 
 
@@ -33,10 +34,12 @@ def test_learning_rates_fall_over_the_last_share_of_the_steps(decay_share, sizes
         (optimizers.discriminator, [0.2 * 0.3 * size for size in sizes[1:]]),
         (optimizers.prior, [0.3 * size for size in prior_sizes]),
     ):
-        state = optimizer.init(np.zeros(()))
+        params = {CONDITION_LAYER: {"kernel": np.zeros((2, 1)), "bias": np.zeros(1)}}
+        state = optimizer.init(params)
+        ones = jax.tree.map(np.ones_like, params)
         for rate in expected:  # Adam's step is as long as its rate while gradients are constant.
-            update, state = optimizer.update(np.ones(()), state, np.ones(()))
-            assert update == pytest.approx(-rate, rel=1e-4)
+            update, state = optimizer.update(ones, state, params)
+            assert update[CONDITION_LAYER]["bias"] == pytest.approx(-rate, rel=1e-4)
 
 
 def test_muon_makes_the_generators_steps_orthogonal_and_adam_moves_its_vectors():

@@ -1,34 +1,38 @@
 """All ways of spreading the step give the numbers of one device."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import optax
 import pytest
 
 from tests.conftest import LOSS_WEIGHTS, assert_trees_equal
+from uctgan_jax import whitening
+from uctgan_jax.nets.prior import CONDITION_LAYER
 from uctgan_jax.parallel import MODES, DataParallel
 from uctgan_jax.train_state import Optimizers, create_train_state
-from uctgan_jax.train_step import make_train_step
+from uctgan_jax.train_step import LossWeights, make_train_step
 
 # SGD: Adam would hide a gradient that is wrong by a factor.
 SGD = optax.sgd(1e-2)
 OPTIMIZERS = Optimizers(generator=SGD, prior=SGD, discriminator=SGD)
 
 
-def two_steps(networks, patches, mode, devices):
+def two_steps(networks, patches, mode, devices, *, optimizers=OPTIMIZERS, weights=LOSS_WEIGHTS):
     parallel = DataParallel(mode, devices)
     step = parallel.compile(
         make_train_step(
             networks=networks,
-            optimizers=OPTIMIZERS,
-            weights=LOSS_WEIGHTS,
+            optimizers=optimizers,
+            weights=weights,
             seed=0,
             ema_decay=0.9,
             instance_path=True,
             axis_name=parallel.axis_name,
         )
     )
-    create = jax.jit(lambda key: create_train_state(key, networks, OPTIMIZERS))
+    create = jax.jit(lambda key: create_train_state(key, networks, optimizers))
     state = parallel.replicate(create(jax.random.key(0)))
     second = {**patches, "index": patches["index"] + 8}
     for sharded in parallel.prefetch([patches, second]):
@@ -56,6 +60,22 @@ def test_eight_devices_equal_one(networks, patches, one_device, mode):
     state, metrics = two_steps(networks, patches, mode, jax.devices())
     assert_trees_equal(state, expected_state, rtol=1e-5, atol=1e-6)
     assert_trees_equal(metrics, expected_metrics, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_eight_devices_whiten_what_the_prior_sees_as_one(networks, patches, mode, monkeypatch):
+    """The first step measures enough, the second moves the prior in white coordinates."""
+    monkeypatch.setattr(whitening, "_INPUTS_PER_DIMENSION", 0.001)
+    optimizers = dataclasses.replace(
+        OPTIMIZERS, prior=whitening.whitened(SGD, layer=CONDITION_LAYER)
+    )
+    alone = LossWeights(**dict.fromkeys(vars(LOSS_WEIGHTS), 0.0) | {"prior": 1.0})
+    expected, state = (
+        two_steps(networks, patches, mode, devices, optimizers=optimizers, weights=alone)[0]
+        for devices in (jax.devices()[:1], jax.devices())
+    )
+    assert state.prior_opt_state.count == len(patches["index"])
+    assert_trees_equal(state.prior_params, expected.prior_params, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import LOSS_WEIGHTS, TINY_MODEL, assert_trees_equal
 from uctgan_jax.nets import build_networks
+from uctgan_jax.nets.prior import CONDITION_LAYER
 from uctgan_jax.train_state import Optimizers, create_train_state
 from uctgan_jax.train_step import (
     LossWeights,
@@ -18,9 +19,14 @@ from uctgan_jax.train_step import (
     make_train_step,
     normalize,
 )
+from uctgan_jax.whitening import whitened
 
 ADAM = optax.adam(1e-3)
-OPTIMIZERS = Optimizers(generator=optax.adam(1e-3, 0.0, 0.99), prior=ADAM, discriminator=ADAM)
+OPTIMIZERS = Optimizers(
+    generator=optax.adam(1e-3, 0.0, 0.99),
+    prior=whitened(ADAM, layer=CONDITION_LAYER),
+    discriminator=ADAM,
+)
 
 
 def make_step(networks, weights=LOSS_WEIGHTS, **changes):
@@ -63,6 +69,7 @@ def test_reports_every_term_and_their_weighted_sum(step, state, patches):
 def test_moves_every_player_their_average_and_the_spectral_norm(step, state, patches):
     moved, _ = step(state, patches)
     assert moved.step == 1
+    assert moved.prior_opt_state.count == 0  # measures nothing while E2 moves
     for name in (
         "generator_params",
         "prior_params",
@@ -102,6 +109,8 @@ def test_the_prior_learns_and_moves_nothing_else(networks, state, patches):
     for _ in range(30):
         state, metrics = step(state, patches)
     assert float(metrics["loss/prior"]) < 0.95 * first
+    # What its first layer saw was measured at every step.
+    assert state.prior_opt_state.count == 31 * len(patches["index"])
     after = jax.device_get(state)
     for part in ("projection", "encoder", "guide", "generator"):
         assert_trees_equal(after.ema_params[part], before.ema_params[part])

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from uctgan_jax.nets.prior import CONDITION_LAYER
 from uctgan_jax.train_state import Optimizers
+from uctgan_jax.whitening import whitened
 
 # Muon's rate is meant for matrices. Biases and the gain of the attention move by Adam, at this
 # share of it.
@@ -25,7 +27,7 @@ def make_optimizers(
     reconstruction_steps: int = 0,
     prior_steps: int = 0,
 ) -> Optimizers:
-    """Muon for E1, E2 and G together and for D, Adam for the prior.
+    """Muon for E1, E2 and G together and for D, whitened Adam for the prior.
 
     Muon (Jordan et al., 2024) makes a matrix's step orthogonal. Its size is scaled as that of
     Adam's steps is (Liu et al., 2025), so that rates are of one kind. A kernel of a convolution
@@ -65,7 +67,10 @@ def make_optimizers(
     last = num_steps - prior_steps
     return Optimizers(
         generator=muon(generator_learning_rate, 0, last),
-        prior=optax.adam(falling(prior_learning_rate, 0, num_steps), beta1, beta2),
+        prior=optax.chain(
+            whitened(optax.scale_by_adam(beta1, beta2), layer=CONDITION_LAYER),
+            optax.scale_by_learning_rate(falling(prior_learning_rate, 0, num_steps)),
+        ),
         discriminator=muon(discriminator_learning_rate, reconstruction_steps, last),
     )
 

@@ -13,6 +13,7 @@ import optax
 from uctgan_jax import losses
 from uctgan_jax.nets import Networks, sample_code
 from uctgan_jax.nets.blocks import each_color
+from uctgan_jax.nets.prior import flat
 from uctgan_jax.train_state import Optimizers, TrainState
 
 Array = jax.Array
@@ -220,6 +221,7 @@ def make_train_step(
             "mask": batch["mask"].astype(jnp.float32),
         }
         scalars, grads, moved = {}, {}, {}
+        whitening = {}
         if generates:
             (scalars["loss/generator"], (terms, fakes, own, condition)), grads["generator"] = (
                 jax.value_and_grad(generator_loss, has_aux=True)(
@@ -230,6 +232,9 @@ def make_train_step(
         else:
             mean, log_variance, _, condition = encode(state.generator_params, batch, keys)
             own = mean[-len(keys) :], log_variance[-len(keys) :]
+            # E2 stands still now: what it gives can be measured once, and counted on.
+            inputs = flat(condition[-1]).astype(jnp.float32)
+            whitening = {"prior": {"inputs": inputs, "axis_name": axis_name}}
         if weights.prior:
             scalars["loss/prior"], grads["prior"] = jax.value_and_grad(prior_loss)(
                 state.prior_params, *own, condition, keys[:, 2]
@@ -253,6 +258,7 @@ def make_train_step(
                 gradients,
                 getattr(state, f"{player}_opt_state"),
                 getattr(state, f"{player}_params"),
+                **whitening.get(player, {}),
             )
         newest = dict(moved.get("generator_params", {}))
         if weights.prior:
@@ -287,8 +293,10 @@ def _update(
     grads: PyTree,
     opt_state: optax.OptState,
     params: PyTree,
+    **extra_args: Any,
 ) -> tuple[PyTree, optax.OptState]:
-    updates, opt_state = optimizer.update(grads, opt_state, params)
+    optimizer = optax.with_extra_args_support(optimizer)
+    updates, opt_state = optimizer.update(grads, opt_state, params, **extra_args)
     return optax.apply_updates(params, updates), opt_state
 
 

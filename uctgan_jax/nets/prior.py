@@ -28,6 +28,8 @@ Velocity = Callable[[Array, Array], Array]
 # Steps of Heun's method from one end to the other.
 _NUM_STEPS = 8
 _NUM_FREQUENCIES = 16
+# Its name among the prior's parameters: what sees the condition.
+CONDITION_LAYER = "of_condition_0"
 # Of guidance, as a share of the velocity.
 _LONGEST_CORRECTION = 0.5
 
@@ -67,7 +69,7 @@ class ConditionalPrior(nn.Module):
         The same for all codes of a picture and all the way, so computed once.
         """
         first, second = self.of_condition
-        return second(nn.silu(first(condition.reshape(condition.shape[0], -1))))
+        return second(nn.silu(first(flat(condition))))
 
     def __call__(self, code: Array, time: Array, embedding: Array) -> Array:
         """The velocity at codes [..., Z] and times [...] under embeddings [..., E]: [..., Z].
@@ -85,6 +87,11 @@ class ConditionalPrior(nn.Module):
         ):
             x = x + out_of(nn.silu(into(norm(x)) + steer))
         return self.velocity(self.norms[-1](x).astype(jnp.float32))
+
+
+def flat(condition: Array) -> Array:
+    """The condition's coarsest map as the prior's first layer takes it: [B, h, w, C] -> [B, D]."""
+    return condition.reshape(condition.shape[0], -1)
 
 
 def guided(velocity: Velocity, guide: Velocity, guidance: float) -> Velocity:

@@ -1,0 +1,108 @@
+"""The prior's first layer moves as one with white inputs would."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from uctgan_jax.whitening import whitened
+
+SIZE, NEEDED = 6, 48
+# Two directions with most of the spread, one with next to nothing.
+SPREADS = np.array([30.0, 10.0, 1.0, 0.3, 0.1, 0.02], np.float32)
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    rng = np.random.default_rng(0)
+    turn = np.linalg.qr(rng.standard_normal((SIZE, SIZE)))[0]
+    x = rng.standard_normal((4096, SIZE)) * SPREADS @ turn + 5 * rng.standard_normal(SIZE)
+    return x.astype(np.float32)
+
+
+def params():
+    return {
+        "first": {"kernel": jnp.ones((SIZE, 2)), "bias": jnp.zeros(2)},
+        "second": {"kernel": jnp.ones((2, 1))},
+    }
+
+
+def gradients(inputs, error):
+    """Those of the first layer, for an error [B, 2] of its outputs."""
+    count = len(inputs)
+    return {
+        "first": {"kernel": inputs.T @ error / count, "bias": error.mean(axis=0)},
+        "second": {"kernel": jnp.ones((2, 1))},
+    }
+
+
+def measured(optimizer, inputs):
+    """The state after it saw these inputs, 16 at a time."""
+    state = optimizer.init(params())
+    still = jax.tree.map(jnp.zeros_like, params())
+    update = jax.jit(lambda state, inputs: optimizer.update(still, state, inputs=inputs)[1])
+    for start in range(0, len(inputs), 16):
+        state = update(state, inputs[start : start + 16])
+    return state
+
+
+def test_a_step_changes_outputs_as_a_step_of_a_layer_with_white_inputs(inputs):
+    """Gradient descent on white inputs does away with an error at once, whatever its direction."""
+    inputs = inputs[:NEEDED]  # what is measured
+    optimizer = whitened(optax.sgd(1.0), layer="first")
+    state = measured(optimizer, inputs)
+    centred = inputs - inputs.mean(axis=0)
+    _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
+    variances = sizes**2 / len(inputs)
+    floor = 1e-3 * variances.mean()
+    for direction, variance in zip(directions, variances, strict=True):
+        error = centred @ direction[:, None] * np.array([1.0, -2.0]) / np.sqrt(variance)
+        updates, _ = optimizer.update(gradients(inputs, error + 0.5), state, inputs=inputs)
+        change = inputs @ updates["first"]["kernel"] + updates["first"]["bias"]
+        left = floor / (variance + floor) * error  # a spread under the floor's is learned slower
+        np.testing.assert_allclose(change + error + 0.5, left, atol=2e-3)
+        np.testing.assert_allclose(updates["second"]["kernel"], -1.0)
+
+
+def test_coordinates_are_the_layers_own_until_enough_inputs_were_seen(inputs):
+    plain, optimizer = optax.sgd(0.1), whitened(optax.sgd(0.1), layer="first")
+    grads = gradients(inputs, np.ones((len(inputs), 2), np.float32))
+    expected, _ = plain.update(grads, plain.init(params()))
+
+    state = measured(optimizer, inputs[: NEEDED - 16])
+    updates, _ = optimizer.update(grads, state, inputs=inputs[:8])
+    jax.tree.map(np.testing.assert_array_equal, updates, expected)
+
+    state = measured(optimizer, inputs[:NEEDED])
+    assert state.count == NEEDED
+    updates, _ = optimizer.update(grads, state, inputs=inputs[:8])
+    assert not np.allclose(updates["first"]["kernel"], expected["first"]["kernel"])
+    # Without inputs, in another phase, they are its own again.
+    updates, _ = optimizer.update(grads, state)
+    jax.tree.map(np.testing.assert_array_equal, updates, expected)
+
+
+def test_the_optimiser_begins_anew_when_coordinates_change(inputs):
+    optimizer = whitened(optax.trace(0.9), layer="first")
+    state = optimizer.init(params())
+    ones = jax.tree.map(jnp.ones_like, params())
+    for start in range(0, NEEDED, 16):
+        _, state = optimizer.update(ones, state, inputs=inputs[start : start + 16])
+        expected = 1.0 if start + 16 == NEEDED else 1 + 0.9 * (start // 16)
+        np.testing.assert_allclose(state.inner.trace["second"]["kernel"], expected, rtol=1e-6)
+
+
+def test_inputs_are_measured_over_all_devices(inputs):
+    optimizer = whitened(optax.sgd(1.0), layer="first")
+    still = jax.tree.map(jnp.zeros_like, params())
+    _, alone = optimizer.update(still, optimizer.init(params()), inputs=inputs[:32])
+
+    def update(state, inputs):
+        return optimizer.update(still, state, inputs=inputs, axis_name="data")[1]
+
+    shares = inputs[:32].reshape(4, 8, SIZE)
+    together = jax.vmap(update, (None, 0), axis_name="data")(optimizer.init(params()), shares)
+    for name in ("count", "center", "matrix"):
+        for share in getattr(together, name):
+            np.testing.assert_allclose(share, getattr(alone, name), rtol=1e-5, atol=1e-4)

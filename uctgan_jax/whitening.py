@@ -1,0 +1,139 @@
+"""Steps of the conditional prior's first layer, taken as if its inputs were white.
+
+The layer sees the coarsest map of E2. Nearly all that differs from picture to picture there lies
+along a few directions: background, hair, clothes. What a few pixels tell, as a rim of skin under a
+helmet, lies along others, whose spread is a thousand times less, and gradients along those are
+smaller by as much: learned in the end, but not in a run's time. So the layer's inputs are measured
+first, and from then on its kernel moves as one whose inputs have a spread of 1 in all directions
+would (Desjardins et al., 2015, "Natural Neural Networks"). What the layer is, and what it computes,
+stays the same.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Array = jax.Array
+
+_INPUTS_PER_DIMENSION = 8  # to measure before
+_FLOOR = 1e-3  # of the mean variance: directions with less are taken for ones with as much
+
+
+class WhitenedState(NamedTuple):
+    """What the optimiser carries.
+
+    Attributes:
+      count: float32 [], inputs measured so far.
+      center: [D], their mean.
+      matrix: [D, D], while they are measured their second moment; from then on the frame F, whose
+        columns are the white directions.
+      inner: the state of the optimiser of white coordinates.
+    """
+
+    count: Array
+    center: Array
+    matrix: Array
+    inner: optax.OptState
+
+
+def whitened(
+    optimizer: optax.GradientTransformation, *, layer: str
+) -> optax.GradientTransformationExtraArgs:
+    """`optimizer`, for one layer in coordinates in which its inputs are white.
+
+    With inputs x of mean c, the layer W'x + b is V'F'(x - c) + a, for W = FV and b = a - c'W. The
+    optimiser sees the gradients of V and a, and its updates are taken back to W and b.
+
+    `update` takes two arguments more: `inputs`, float32 [B, D], what the layer saw at this step;
+    and `axis_name`, if these are one device's share, the axis of the others. Without inputs, and
+    until enough were measured, the coordinates are the layer's own. When they change, `optimizer`
+    begins anew, so schedules go behind this, not into it.
+
+    Args:
+      optimizer: for all parameters.
+      layer: name of the layer among them, {"kernel": [D, E], "bias": [E]}.
+    """
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def init(params: optax.Params) -> WhitenedState:
+        size = params[layer]["kernel"].shape[0]
+        return WhitenedState(
+            count=jnp.zeros(()),
+            center=jnp.zeros(size),
+            matrix=jnp.zeros((size, size)),
+            inner=optimizer.init(params),
+        )
+
+    def update(
+        updates: optax.Updates,
+        state: WhitenedState,
+        params: optax.Params | None = None,
+        *,
+        inputs: Array | None = None,
+        axis_name: str | None = None,
+    ) -> tuple[optax.Updates, WhitenedState]:
+        if inputs is None:
+            updates, inner = optimizer.update(updates, state.inner, params)
+            return updates, state._replace(inner=inner)
+
+        needed = _INPUTS_PER_DIMENSION * state.center.size
+
+        def measure(state: WhitenedState) -> WhitenedState:
+            state = _measured(state, inputs, axis_name)
+            return jax.lax.cond(
+                state.count >= needed,
+                lambda state: state._replace(
+                    matrix=_frame(state.center, state.matrix), inner=optimizer.init(updates)
+                ),
+                lambda state: state,
+                state,
+            )
+
+        state = jax.lax.cond(state.count < needed, measure, lambda state: state, state)
+        white = state.count >= needed
+
+        def there(layer: dict[str, Array]) -> dict[str, Array]:
+            kernel = layer["kernel"] - jnp.outer(state.center, layer["bias"])
+            return layer | {"kernel": _dot(state.matrix.T, kernel)}
+
+        def back(layer: dict[str, Array]) -> dict[str, Array]:
+            kernel = _dot(state.matrix, layer["kernel"])
+            return {"kernel": kernel, "bias": layer["bias"] - _dot(state.center, kernel)}
+
+        def within(change, tree: optax.Updates) -> optax.Updates:
+            return tree | {layer: jax.lax.cond(white, change, lambda own: own, tree[layer])}
+
+        updates, inner = optimizer.update(within(there, updates), state.inner, params)
+        return within(back, updates), state._replace(inner=inner)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _measured(state: WhitenedState, inputs: Array, axis_name: str | None) -> WhitenedState:
+    """The state with the mean and second moment of some more inputs."""
+    count = jnp.float32(len(inputs))
+    mean, moment = inputs.mean(axis=0), _dot(inputs.T, inputs) / count
+    if axis_name is not None:
+        count = jax.lax.psum(count, axis_name)
+        mean, moment = jax.lax.pmean((mean, moment), axis_name)
+    share = count / (state.count + count)
+    return state._replace(
+        count=state.count + count,
+        center=state.center + share * (mean - state.center),
+        matrix=state.matrix + share * (moment - state.matrix),
+    )
+
+
+def _frame(center: Array, moment: Array) -> Array:
+    """The principal directions of inputs of this mean and second moment, over their spreads."""
+    variances, directions = jnp.linalg.eigh(moment - jnp.outer(center, center))
+    return directions / jnp.sqrt(jnp.maximum(variances, 0.0) + _FLOOR * variances.mean())
+
+
+def _dot(a: Array, b: Array) -> Array:
+    """A product in full float32: directions of little spread would drown in a TPU's rounding."""
+    return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)
