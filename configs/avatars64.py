@@ -12,7 +12,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.patch_size = 4
     config.model.generator_widths = (96, 128, 128)
     config.loss.kl = 3e-3
-    config.num_train_steps = 30_000
+    config.num_train_steps = 22_500
     config.reconstruction_steps = 8_000
-    config.prior_steps = 20_500
+    config.prior_steps = 13_000
     return config

@@ -1,5 +1,6 @@
 """The training loop: what it leaves behind, how it resumes, how it refuses."""
 
+import functools
 import importlib
 import json
 import os
@@ -20,6 +21,7 @@ from tests.conftest import assert_trees_equal, run_config
 from uctgan_jax import Inpainter, training
 from uctgan_jax.metrics_log import json_numbers
 from uctgan_jax.nets import build_networks
+from uctgan_jax.parallel import DataParallel
 
 ROOT = Path(training.__file__).parents[1]
 
@@ -112,6 +114,45 @@ def test_the_last_steps_are_for_the_prior_alone(straight, tmp_path, picture_fold
     config.init_from = str(tmp_path / "two")
     with pytest.raises(training.ConfigMismatchError, match="init_from"):
         training.train(config, tmp_path / "two")
+
+
+def test_the_prior_learns_from_batches_of_its_own_size(tmp_path, picture_folder, monkeypatch):
+    """The stream of examples goes on, also for a run that stopped in between; so does the log."""
+    seen = []
+    make_train_step = training.make_train_step
+
+    def spy(**options):
+        step = make_train_step(**options)
+
+        def seeing_step(state, batch):
+            jax.debug.callback(lambda index: seen.append(index.tolist()), batch["index"])
+            return step(state, batch)
+
+        return seeing_step
+
+    monkeypatch.setattr(training, "make_train_step", spy)
+    sizes = dict(batch_size=4, prior_batch_size=8, prior_steps=3, parallel="jit")
+    everything = make_config(picture_folder, log_every_steps=4, **sizes)
+    devices = dict(devices=jax.devices()[:1])
+    monkeypatch.setattr(training, "DataParallel", functools.partial(DataParallel, **devices))
+    whole = training.train(everything, tmp_path / "whole")
+    jax.effects_barrier()
+    fours, eights = (
+        [[*range(n, n + 4)] for n in (0, 4, 8)],
+        [[*range(n, n + 8)] for n in (16, 24, 32)],
+    )
+    assert sorted(seen) == sorted(fours + eights)
+
+    first, second = records(tmp_path / "whole")
+    assert "loss/generator" in first and "loss/generator" not in second
+    assert np.isfinite([first["loss/generator"], first["loss/prior"], second["loss/prior"]]).all()
+
+    training.train(
+        make_config(picture_folder, num_train_steps=5, **sizes | {"prior_steps": 2}),
+        tmp_path / "parts",
+    )
+    resumed = training.train(everything, tmp_path / "parts")
+    assert_trees_equal(resumed, whole)
 
 
 def test_a_finished_run_is_left_as_it_is(straight, picture_folder):

@@ -23,7 +23,6 @@ class MetricsLog:
         workdir: Path,
         *,
         first_step: int,
-        batch_size: int,
         fetch: Callable[[Any], Any],
     ):
         """Opens the log, without what an earlier run logged beyond `first_step`.
@@ -31,13 +30,12 @@ class MetricsLog:
         Args:
             workdir: the folder of the run.
             first_step: the step that training goes on from.
-            batch_size: pictures a step, for `images_per_sec`.
             fetch: brings a step's metrics to the host.
         """
         self._path = workdir / "metrics.jsonl"
-        self._batch_size = batch_size
         self._fetch = fetch
         self._pending: list[Any] = []
+        self._pictures = 0
         self._noted: dict[str, float] = {}
         self._tensorboard = None
         if jax.process_index() == 0:
@@ -65,9 +63,10 @@ class MetricsLog:
             self._waited += time.perf_counter() - start
             yield batch
 
-    def add(self, metrics: Mapping[str, jax.Array]) -> None:
-        """Takes the metrics of one step, without waiting for them."""
+    def add(self, metrics: Mapping[str, jax.Array], batch_size: int) -> None:
+        """Takes the metrics of one step on so many pictures, without waiting for them."""
         self._pending.append(metrics)
+        self._pictures += batch_size
         if len(self._pending) > 2:  # The host stays at most two steps ahead of the devices.
             jax.block_until_ready(self._pending[-3])
 
@@ -80,9 +79,10 @@ class MetricsLog:
         steps = [self._fetch(metrics) for metrics in self._pending]
         seconds = time.perf_counter() - self._since
         record: dict[str, float] = {"step": step}
-        record |= {name: float(np.mean([s[name] for s in steps])) for name in sorted(steps[0])}
+        for name in sorted(set().union(*steps)):  # a new phase may begin in between
+            record[name] = float(np.mean([s[name] for s in steps if name in s]))
         record |= self._noted
-        record["images_per_sec"] = len(steps) * self._batch_size / seconds
+        record["images_per_sec"] = self._pictures / seconds
         record["data_wait_fraction"] = self._waited / seconds
         if self._tensorboard:
             with self._path.open("a") as file:
@@ -90,7 +90,7 @@ class MetricsLog:
             for name, value in record.items():
                 if name != "step":
                     self._tensorboard.add_scalar(name, value, step)
-        self._pending, self._noted = [], {}
+        self._pending, self._noted, self._pictures = [], {}, 0
         self._waited, self._since = 0.0, time.perf_counter()
         return record
 

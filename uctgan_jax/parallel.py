@@ -76,11 +76,11 @@ class DataParallel:
         self._split = NamedSharding(self._mesh, P(_AXIS))
         self._local_devices = [d for d in self.devices if d.process_index == jax.process_index()]
 
-    def check_batch_size(self, batch_size: int) -> None:
+    def check_batch_size(self, batch_size: int, name: str = "batch_size") -> None:
         """Raises a ValueError if a global batch does not split evenly over the devices."""
         if batch_size < 1 or batch_size % len(self.devices):
             raise ValueError(
-                f"batch_size ({batch_size}) must be a positive multiple of the number of devices"
+                f"{name} ({batch_size}) must be a positive multiple of the number of devices"
                 f" ({len(self.devices)})"
             )
 
@@ -105,15 +105,23 @@ class DataParallel:
             donate_argnums=0,
         )
 
-    def compile_ahead(self, step: Callable, state: PyTree, batch: PyTree) -> Callable:
-        """Compiles what `compile` gave for its arguments, in all processes.
+    def compile_ahead(
+        self, step: Callable, state: PyTree, batch: PyTree, batch_size: int
+    ) -> Callable:
+        """Compiles what `compile` gave for `batch_size` examples like those of `batch`.
 
-        The first collective operation then finds every process ready: the one on CPUs gives up
-        on those that compile 30 seconds longer. `pmap` is left to compile when it is called: it
-        takes each process's own rows there, which what it compiles ahead does not.
+        In all processes: the first collective operation then finds every one ready; the one on
+        CPUs gives up on those that compile 30 seconds longer. `pmap` is left to compile when it is
+        called: it takes each process's own rows there, which what it compiles ahead does not.
         """
         if self.mode == "pmap":
             return step
+        batch = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(
+                (batch_size, *x.shape[1:]), x.dtype, sharding=x.sharding
+            ),
+            batch,
+        )
         compiled = step.lower(state, batch).compile()
         ocp.multihost.sync_global_processes("uctgan_jax: step compiled")
         return compiled

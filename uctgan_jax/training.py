@@ -62,6 +62,17 @@ class ConfigMismatchError(ValueError):
     """A workdir holds a run of another config."""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Phase:
+    """Steps of one kind: those after `start`, to `end`."""
+
+    start: int
+    end: int
+    batch_size: int
+    first_batch: int  # the position of its first batch in the stream of batches of this size
+    kind: dict[str, Any]  # what `make_train_step` is to make
+
+
 def check_config(config: ml_collections.ConfigDict) -> None:
     """Raises a ValueError that names the first count or weight which makes no sense."""
     for name in (
@@ -127,6 +138,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
     check_config(config)
     parallel = DataParallel(config.parallel)
     parallel.check_batch_size(config.batch_size)
+    if config.prior_steps:
+        parallel.check_batch_size(config.prior_batch_size, name="prior_batch_size")
     networks = build_networks(
         image_size=config.image_size,
         compute_dtype=config.compute_dtype,
@@ -180,11 +193,10 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             ema_decay=config.ema_decay,
             axis_name=parallel.axis_name,
         )
-        batches = pipeline.train_batches(
+        read_batches = functools.partial(
+            pipeline.train_batches,
             source,
-            batch_size=config.batch_size,
             flip=config.data.flip,
-            start_step=first_step,
             patch_size=networks.patch_size,
             num_threads=config.data.num_threads,
             process_index=jax.process_index(),
@@ -194,29 +206,33 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         state = parallel.replicate(state)
         with (
             held_out.HeldOut(networks, held_out_batch, workdir / "samples") as samples,
-            MetricsLog(
-                workdir,
-                first_step=first_step,
-                batch_size=config.batch_size,
-                fetch=parallel.fetch,
-            ) as log,
+            MetricsLog(workdir, first_step=first_step, fetch=parallel.fetch) as log,
             PreemptionNotice() as preemption,
             _progress_bar(first_step, config.num_train_steps) as progress,
         ):
-            batches = parallel.prefetch(device_types(batches))
-            if first_step < config.num_train_steps:
+
+            def batches_from(phase: _Phase, step: int) -> Iterator[dict[str, jax.Array]]:
+                first = phase.first_batch + step - phase.start
+                batches = read_batches(batch_size=phase.batch_size, start_step=first)
+                return parallel.prefetch(device_types(batches))
+
+            phases = _phases(config, first_step)
+            if phases:
+                batches = batches_from(phases[0], first_step)
                 batch = next(batches)
                 steps = [
-                    (end, parallel.compile_ahead(parallel.compile(make_step(**kind)), state, batch))
-                    for end, kind in _phases(config, first_step)
+                    parallel.compile_ahead(
+                        parallel.compile(make_step(**phase.kind)), state, batch, phase.batch_size
+                    )
+                    for phase in phases
                 ]
-                batches = itertools.chain([batch], batches)
-            batches = log.timed(batches)
+                batches = log.timed(itertools.chain([batch], batches))
             for step in range(first_step + 1, config.num_train_steps + 1):
-                if step > steps[0][0]:
-                    del steps[0]
-                state, metrics = steps[0][1](state, next(batches))
-                log.add(metrics)
+                if step > phases[0].end:
+                    del phases[0], steps[0]
+                    batches = log.timed(batches_from(phases[0], phases[0].start))
+                state, metrics = steps[0](state, next(batches))
+                log.add(metrics, phases[0].batch_size)
                 progress.update()
                 preempted = preemption.received(step)
                 last = step == config.num_train_steps or preempted
@@ -250,32 +266,43 @@ def _say(message: str) -> None:
         print(message, flush=True)
 
 
-def _phases(config: ml_collections.ConfigDict, first_step: int) -> list[tuple[int, dict[str, Any]]]:
-    """The phases that have steps to take after `first_step`: the last step, and what it is about.
+def _phases(config: ml_collections.ConfigDict, first_step: int) -> list[_Phase]:
+    """The phases that have steps to take after `first_step`.
 
     First reconstructions alone, then the whole game, then the prior alone, which has a still
     target there and costs a fraction.
     """
     weights = LossWeights(**config.loss)
-    last = config.num_train_steps - config.prior_steps
     nothing = dict.fromkeys(vars(weights), 0.0)
+    last = config.num_train_steps - config.prior_steps
+    reconstructions = min(config.reconstruction_steps, last)
     phases = [
-        (
-            min(config.reconstruction_steps, last),
-            dict(weights=dataclasses.replace(weights, adversarial=0.0), instance_path=False),
+        _Phase(
+            start=0,
+            end=reconstructions,
+            batch_size=config.batch_size,
+            first_batch=0,
+            kind=dict(weights=dataclasses.replace(weights, adversarial=0.0), instance_path=False),
         ),
-        (last, dict(weights=weights, instance_path=config.instance_path)),
-        (
-            config.num_train_steps,
-            dict(weights=LossWeights(**nothing | {"prior": weights.prior}), instance_path=False),
+        _Phase(
+            start=reconstructions,
+            end=last,
+            batch_size=config.batch_size,
+            first_batch=reconstructions,
+            kind=dict(weights=weights, instance_path=config.instance_path),
+        ),
+        _Phase(
+            start=last,
+            end=config.num_train_steps,
+            batch_size=config.prior_batch_size,
+            # No example a second time: all noise is drawn from its position.
+            first_batch=-(-last * config.batch_size // config.prior_batch_size),
+            kind=dict(
+                weights=LossWeights(**nothing | {"prior": weights.prior}), instance_path=False
+            ),
         ),
     ]
-    starts = [0, *(end for end, _ in phases)]
-    return [
-        (end, kind)
-        for start, (end, kind) in zip(starts, phases, strict=False)
-        if max(start, first_step) < end
-    ]
+    return [phase for phase in phases if max(phase.start, first_step) < phase.end]
 
 
 def _initial_model(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Any] | None:
