@@ -92,7 +92,7 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.model = ml_collections.ConfigDict(MODELS[image_size])
     # How far codes go past where the guide, the prior before its own steps, carries them; 1: the
     # prior alone. Higher completes more surely, and in the end less diversely.
-    config.model.guidance = 3.0
+    config.model.guidance = 2.0
 
     # The weight of each loss; 0 turns a term off.
     config.loss = ml_collections.ConfigDict()
