@@ -102,7 +102,7 @@ def test_two_processes_give_the_numbers_of_one(one_process, tmp_path, picture_fo
         # than the other is given up. What this run has compiled, the next one finds.
         for process in start(tmp_path / "warm", picture_folder, mode=mode, processes=2, devices=2):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.communicate(timeout=120)
+                process.communicate(timeout=240)
             process.kill()
     first, second = finish(start(tmp_path, picture_folder, mode=mode, processes=2, devices=2))
     assert "starting from step 0" in first and "starting" not in second
