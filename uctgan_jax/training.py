@@ -69,7 +69,6 @@ class _Phase:
     start: int
     end: int
     batch_size: int
-    first_batch: int  # the position of its first batch in the stream of batches of this size
     kind: dict[str, Any]  # what `make_train_step` is to make
 
 
@@ -212,7 +211,10 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         ):
 
             def batches_from(phase: _Phase, step: int) -> Iterator[dict[str, jax.Array]]:
-                first = phase.first_batch + step - phase.start
+                # No example a second time: all noise is drawn from its position. All phases before
+                # have batches of `config.batch_size`.
+                first = -(-phase.start * config.batch_size // phase.batch_size)
+                first += step - phase.start
                 batches = read_batches(batch_size=phase.batch_size, start_step=first)
                 return parallel.prefetch(device_types(batches))
 
@@ -281,22 +283,18 @@ def _phases(config: ml_collections.ConfigDict, first_step: int) -> list[_Phase]:
             start=0,
             end=reconstructions,
             batch_size=config.batch_size,
-            first_batch=0,
             kind=dict(weights=dataclasses.replace(weights, adversarial=0.0), instance_path=False),
         ),
         _Phase(
             start=reconstructions,
             end=last,
             batch_size=config.batch_size,
-            first_batch=reconstructions,
             kind=dict(weights=weights, instance_path=config.instance_path),
         ),
         _Phase(
             start=last,
             end=config.num_train_steps,
             batch_size=config.prior_batch_size,
-            # No example a second time: all noise is drawn from its position.
-            first_batch=-(-last * config.batch_size // config.prior_batch_size),
             kind=dict(
                 weights=LossWeights(**nothing | {"prior": weights.prior}), instance_path=False
             ),
