@@ -80,6 +80,7 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.data.avatars_examples = (50_000, 2_000, 2_000)  # train, validation, test
     config.data.flip = True  # mirror half of the training pictures
     config.data.num_threads = 8
+    config.data.cache_gib = 2.0  # of each process: training pictures kept in memory once read
     config.data.max_corrupt = 100  # damaged pictures to step over, per process, before stopping
 
     config.mask = ml_collections.ConfigDict()

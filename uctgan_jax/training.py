@@ -47,6 +47,7 @@ RESUMABLE_FIELDS = frozenset(
         "max_nonfinite_steps",
         "data.dir",
         "data.num_threads",
+        "data.cache_gib",
         "data.max_corrupt",
         "model.guidance",
         "eval",
@@ -104,6 +105,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             f"reconstruction_steps ({config.reconstruction_steps}) must be 0 when"
             " loss.reconstruction and loss.reconstruction_hole are 0"
         )
+    if not 0 <= config.data.cache_gib < float("inf"):
+        raise ValueError(f"data.cache_gib ({config.data.cache_gib}) must be 0 (off) or positive")
     if not 0 <= config.optimizer.decay_share <= 1:
         raise ValueError(
             f"optimizer.decay_share ({config.optimizer.decay_share}) must be in [0, 1]"
@@ -198,6 +201,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             flip=config.data.flip,
             patch_size=networks.patch_size,
             num_threads=config.data.num_threads,
+            cache_bytes=round(config.data.cache_gib * 2**30),
             process_index=jax.process_index(),
             process_count=jax.process_count(),
             **example_options,

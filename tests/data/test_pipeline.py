@@ -109,6 +109,28 @@ def test_a_picture_is_read_once_for_a_batch():
     assert len(reads) == 3 * 64
 
 
+@pytest.mark.parametrize(("kept", "reads_later"), [(0, 22), (5, 12), (11, 0)])
+def test_pictures_in_the_cache_are_read_once(kept, reads_later):
+    reads = []
+
+    class Counted(Numbers):
+        def __getitem__(self, i):
+            reads.append(i)
+            return super().__getitem__(i)
+
+    options = TRAIN | {"batch_size": 11}
+    size = options["image_size"]
+    cached = train_batches(
+        Counted(), **options, num_threads=0, cache_bytes=kept * size * size * 3 + 1
+    )
+    plain = train_batches(Numbers(), **options, num_threads=0)
+    assert_same(take(cached, 2), take(plain, 2))  # two epochs, as neighbours can be in either
+    reads.clear()
+    assert_same(take(cached, 2), take(plain, 2))
+    assert len(reads) == pytest.approx(reads_later, abs=2 if kept < 11 else 0)
+    assert all(i >= kept for i in reads)
+
+
 @pytest.mark.parametrize("num_threads", [0, 2])
 def test_what_is_kept_of_a_batch_is_not_overwritten(num_threads):
     batches = train_batches(Numbers(), **TRAIN, num_threads=num_threads)

@@ -52,12 +52,14 @@ def train_batches(
     start_step: int = 0,
     patch_size: int = 1,
     num_threads: int = 4,
+    cache_bytes: int = 0,
     process_index: int = 0,
     process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless shuffled batches, beginning with the one of `start_step`.
 
-    `patch_size` p must divide `image_size`. `batch_size` is that of all processes together. Process
+    `patch_size` p must divide `image_size`. As many pictures as fit into `cache_bytes` stay in
+    memory as they were read. `batch_size` is that of all processes together. Process
     p of P gets the p-th of P equal parts of the rows of each batch: one after the other they are
     what one process would get.
 
@@ -74,6 +76,7 @@ def train_batches(
     _check_not_empty(source)
     draw = _mask_drawer(source, masks, image_size)
     rows = batch_size // process_count
+    read = _reader(source, image_size, cache_bytes)
     new_array = _ArrayPool(9 * num_threads + 12)
 
     def batch(step: int) -> dict[str, np.ndarray]:
@@ -87,7 +90,7 @@ def train_batches(
         random = _random_rows(seed, first, rows)
         flips = (random[:, :2] < 0.5) & flip
         pictures = np.stack([numbers, others])
-        image, instance = _read_pictures(source, pictures, flips.T, image_size, new_array)
+        image, instance = _read_pictures(read, pictures, flips.T, image_size, new_array)
         mask = draw(random[:, 2:], numbers, flips[:, 0], new_array)
         return {
             "image": _to_patches(image, patch_size, new_array),
@@ -120,13 +123,14 @@ def eval_batches(
         raise ValueError(f"Batch size ({batch_size}) and count ({num_examples}) must be positive.")
     _check_not_empty(source)
     draw = _mask_drawer(source, masks, image_size)
+    read = _reader(source, image_size)
     num_examples = min(num_examples, len(source))
 
     def batch(step: int) -> dict[str, np.ndarray]:
         numbers = np.arange(step * batch_size, min((step + 1) * batch_size, num_examples))
         still = np.zeros(len(numbers), bool)
         random = _random_rows(seed, step * batch_size, len(numbers))
-        (image,) = _read_pictures(source, numbers[None], still[None], image_size, np.empty)
+        (image,) = _read_pictures(read, numbers[None], still[None], image_size, np.empty)
         return {
             "image": image,
             "mask": draw(random[:, 2:], numbers, still, np.empty),
@@ -175,14 +179,33 @@ def _random_rows(seed: int, first: int, count: int) -> np.ndarray:
     return np.random.Generator(philox).random((count, _COLUMNS))
 
 
+def _reader(source: Source, image_size: int, cache_bytes: int = 0) -> Callable[[int], np.ndarray]:
+    """What gives picture i as uint8 [S, S, 3]; as many of the first as fit are kept."""
+    num_kept = min(cache_bytes // (3 * image_size**2), len(source))
+    # Memory is taken where it is first written to.
+    kept = np.empty((num_kept, image_size, image_size, 3), np.uint8)
+    is_kept = np.zeros(num_kept, bool)
+
+    def read(i: int) -> np.ndarray:
+        if i < num_kept and is_kept[i]:
+            return kept[i]
+        picture = resize_and_crop(source[i], image_size)
+        if i < num_kept:
+            kept[i] = picture
+            is_kept[i] = True  # behind it: another thread may be reading
+        return picture
+
+    return read
+
+
 def _read_pictures(
-    source: Source,
+    read: Callable[[int], np.ndarray],
     numbers: np.ndarray,
     flips: np.ndarray,
     image_size: int,
     new_array: NewArray,
 ) -> list[np.ndarray]:
-    """Pictures of the source, flipped or not, each read once however often it is needed.
+    """Pictures, flipped or not, each read once however often it is needed.
 
     `numbers` and `flips` are [N, B]; the result is N arrays uint8 [B, S, S, 3].
     """
@@ -193,7 +216,7 @@ def _read_pictures(
         for i, place in zip(row_numbers, zip(batch, row_flips.tolist(), strict=True), strict=True):
             places[i].append(place)
     for i, wanted in places.items():
-        picture = resize_and_crop(source[i], image_size)
+        picture = read(i)
         for row, flipped in wanted:
             _put(row, picture, flipped)
     return batches
