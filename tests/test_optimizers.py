@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import optax
 import pytest
 
 from uctgan_jax.nets.prior import CONDITION_LAYER
@@ -77,3 +78,46 @@ def test_muon_makes_the_generators_steps_orthogonal_and_adam_moves_its_vectors()
         assert np.abs(updates[name]) == pytest.approx(
             np.full_like(grads[name], np.abs(updates["gamma"])), rel=1e-3
         ), name
+
+
+def _rates(**changes: float) -> dict[str, float]:
+    rates = dict.fromkeys(
+        ("generator_learning_rate", "prior_learning_rate", "discriminator_learning_rate"), 0.01
+    )
+    return rates | dict(beta1=0.9, beta2=0.99, decay_share=0.0, num_steps=1000) | changes
+
+
+@pytest.mark.parametrize("player", ["generator", "discriminator"])
+def test_one_stray_gradient_does_not_carry_the_parameters_away(player):
+    optimizer = getattr(make_optimizers(**_rates(**{f"{player}_learning_rate": 0.05})), player)
+    rng = np.random.default_rng(0)
+    target = {"kernel": rng.standard_normal((8, 4)).astype(np.float32)}
+    stray = {"kernel": 1e12 * rng.standard_normal((8, 4)).astype(np.float32)}
+    params = jax.tree.map(np.zeros_like, target)
+    update = jax.jit(optimizer.update)
+    state = optimizer.init(params)
+    distances = []
+    for step in range(500):
+        noise = {"kernel": 0.1 * rng.standard_normal((8, 4)).astype(np.float32)}
+        grads = jax.tree.map(lambda p, t, n: p - t + n, params, target, noise)
+        updates, state = update(stray if step == 400 else grads, state, params)
+        params = jax.tree.map(np.add, params, updates)
+        distances.append(np.abs(params["kernel"] - target["kernel"]).max())
+    assert max(distances[350:400]) < 0.2
+    # Muon by itself goes 2.2 away, as far as it was in the beginning.
+    assert max(distances[400:]) < 0.3
+
+
+def test_usual_gradients_are_left_as_they_are():
+    rng = np.random.default_rng(1)
+    ours = make_optimizers(**_rates()).generator
+    plain = optax.contrib.muon(0.01, consistent_rms=0.2)
+    params = {"kernel": np.zeros((4, 4), np.float32)}
+    states = [ours.init(params), plain.init(params)]
+    for _ in range(20):
+        size = rng.uniform(0.5, 1.5)
+        grads = {"kernel": size * rng.standard_normal((4, 4)).astype(np.float32)}
+        updates = [None, None]
+        for i, optimizer in enumerate((ours, plain)):
+            updates[i], states[i] = optimizer.update(grads, states[i], params)
+        np.testing.assert_allclose(updates[0]["kernel"], updates[1]["kernel"], rtol=1e-4)

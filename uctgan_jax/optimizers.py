@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -13,6 +15,10 @@ from uctgan_jax.whitening import whitened
 # Muon's rate is meant for matrices. Biases and the gain of the attention move by Adam, at this
 # share of it.
 _VECTOR_RATE = 0.3
+
+# Of gradients, against how long they have been lately.
+_LONGEST_GRADIENT = 4.0
+_LATELY = 0.99  # what a step leaves of the average before it
 
 
 def make_optimizers(
@@ -31,7 +37,9 @@ def make_optimizers(
 
     Muon (Jordan et al., 2024) makes a matrix's step orthogonal. Its size is scaled as that of
     Adam's steps is (Liu et al., 2025), so that rates are of one kind. A kernel of a convolution
-    is the matrix from what a position sees to its features.
+    is the matrix from what a position sees to its features. Before, gradients are shortened to four
+    times their usual length: Muon's momentum would follow a single stray one for hundreds of steps
+    at the full rate, whatever its length.
 
     Rates are constant and fall linearly to 0 over the last `decay_share` of the steps: of all
     `num_steps` the prior's, of those before the last `prior_steps` the others', which then stand
@@ -55,13 +63,16 @@ def make_optimizers(
         return schedule
 
     def muon(learning_rate: float, first: int, last: int) -> optax.GradientTransformation:
-        return optax.contrib.muon(
-            falling(learning_rate, first, last),
-            adam_learning_rate=falling(_VECTOR_RATE * learning_rate, first, last),
-            adam_b1=beta1,
-            adam_b2=beta2,
-            muon_weight_dimension_numbers=_matrices,
-            consistent_rms=0.2,
+        return optax.chain(
+            _clip_stray_gradients(),
+            optax.contrib.muon(
+                falling(learning_rate, first, last),
+                adam_learning_rate=falling(_VECTOR_RATE * learning_rate, first, last),
+                adam_b1=beta1,
+                adam_b2=beta2,
+                muon_weight_dimension_numbers=_matrices,
+                consistent_rms=0.2,
+            ),
         )
 
     last = num_steps - prior_steps
@@ -73,6 +84,35 @@ def make_optimizers(
         ),
         discriminator=muon(discriminator_learning_rate, reconstruction_steps, last),
     )
+
+
+class _UsualLength(NamedTuple):
+    """How long gradients have been: the sum of their lengths and of the weights it is made with."""
+
+    total: jax.Array
+    weight: jax.Array
+
+
+def _clip_stray_gradients() -> optax.GradientTransformation:
+    """Shortens gradients to `_LONGEST_GRADIENT` times the average length of those before."""
+
+    def init(params: optax.Params) -> _UsualLength:
+        return _UsualLength(jnp.zeros(()), jnp.zeros(()))
+
+    def update(
+        updates: optax.Updates, state: _UsualLength, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, _UsualLength]:
+        length = optax.tree.norm(updates)
+        usual = state.total / jnp.maximum(state.weight, 1e-6)
+        limit = jnp.where(state.weight > 0, _LONGEST_GRADIENT * usual, length)
+        scale = jnp.minimum(1.0, limit / jnp.maximum(length, 1e-30))
+        state = _UsualLength(
+            total=_LATELY * state.total + (1 - _LATELY) * scale * length,
+            weight=_LATELY * state.weight + (1 - _LATELY),
+        )
+        return jax.tree.map(lambda x: scale * x, updates), state
+
+    return optax.GradientTransformation(init, update)
 
 
 def _matrices(params: optax.Params) -> optax.Params:
