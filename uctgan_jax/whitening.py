@@ -95,20 +95,21 @@ def whitened(
 
         state = jax.lax.cond(state.count < needed, measure, lambda state: state, state)
         white = state.count >= needed
+        frame = jnp.where(white, state.matrix, jnp.eye(state.center.size))
+        center = jnp.where(white, state.center, 0.0)
 
-        def there(layer: dict[str, Array]) -> dict[str, Array]:
-            kernel = layer["kernel"] - jnp.outer(state.center, layer["bias"])
-            return layer | {"kernel": _dot(state.matrix.T, kernel)}
+        def there(gradient: dict[str, Array]) -> dict[str, Array]:
+            kernel = gradient["kernel"] - jnp.outer(center, gradient["bias"])
+            return {"kernel": _dot(frame.T, kernel), "bias": gradient["bias"]}
 
-        def back(layer: dict[str, Array]) -> dict[str, Array]:
-            kernel = _dot(state.matrix, layer["kernel"])
-            return {"kernel": kernel, "bias": layer["bias"] - _dot(state.center, kernel)}
+        def back(step: dict[str, Array]) -> dict[str, Array]:
+            kernel = _dot(frame, step["kernel"])
+            return {"kernel": kernel, "bias": step["bias"] - _dot(center, kernel)}
 
-        def within(change, tree: optax.Updates) -> optax.Updates:
-            return tree | {layer: jax.lax.cond(white, change, lambda own: own, tree[layer])}
-
-        updates, inner = optimizer.update(within(there, updates), state.inner, params)
-        return within(back, updates), state._replace(inner=inner)
+        updates, inner = optimizer.update(
+            updates | {layer: there(updates[layer])}, state.inner, params
+        )
+        return updates | {layer: back(updates[layer])}, state._replace(inner=inner)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
