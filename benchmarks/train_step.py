@@ -1,6 +1,6 @@
 """How fast training runs here, and how soon: JSON on stdout.
 
-    python -m benchmarks.train_step --config=configs/avatars64_large.py [--seconds=30] \
+    python -m benchmarks.train_step --config=configs/avatars_gpu.py:64 [--seconds=30] \
         [--config.batch_size=8] [--config.compute_dtype=bfloat16] ...
 
 Times the real step on all devices, on a batch that is there already, in turns with a bare matrix

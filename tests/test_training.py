@@ -339,11 +339,21 @@ def test_ablations_change_their_one_thing(ablation, path):
     assert all(name.startswith((path, "reconstruction_steps")) for name in differences)
 
 
-def test_unknown_ablation_is_refused():
-    from configs import ablation
+def test_unknown_variants_are_refused():
+    from configs import ablation, avatars_gpu
 
     with pytest.raises(ValueError, match=r"ablation \('no_fun'\) must be"):
         ablation.get_config("no_fun")
+    with pytest.raises(ValueError, match=r"image size \('48'\) must be"):
+        avatars_gpu.get_config("48")
+
+
+def test_on_a_gpu_the_networks_of_32_px_are_those_of_two_cores():
+    from configs import avatars32, avatars_gpu
+
+    config = avatars_gpu.get_config("32")
+    training.check_config(config)
+    assert config.model == avatars32.get_config().model
 
 
 def test_not_a_number_is_written_as_json():
