@@ -211,6 +211,7 @@ def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder)
             r"init_from \(avatars32\) .* model.code_dim: 32 there, 4 here",
         ),
         (dict(reconstruction_steps=-1), ValueError, r"reconstruction_steps \(-1\) must be 0 or"),
+        (dict(data=dict(cache_gib=-1.0)), ValueError, r"data.cache_gib \(-1.0\) must be 0"),
         (dict(data=dict(source="nosuchset")), ValueError, "'nosuchset'"),
         (dict(data=dict(source="folder:/no/such")), FileNotFoundError, "/no/such"),
         (dict(mask=dict(kind="hexagon")), ValueError, "'hexagon'"),
