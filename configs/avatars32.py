@@ -1,4 +1,4 @@
-"""32 px avatars: the recipe of the model that comes with the package, for two CPU cores."""
+"""32 px avatars, for two CPU cores. A GPU takes `avatars_gpu`, as the bundled model did."""
 
 import ml_collections
 

@@ -1,4 +1,4 @@
-"""64 px avatars: the recipe of the model that comes with the package, on two CPU cores."""
+"""64 px avatars, on two CPU cores: the networks of the model that comes with the package."""
 
 import ml_collections
 
