@@ -9,6 +9,13 @@ from uctgan_jax.nets.prior import CONDITION_LAYER
 from uctgan_jax.optimizers import make_optimizers
 
 
+def _rates(**changes: float) -> dict[str, float]:
+    rates = dict.fromkeys(
+        ("generator_learning_rate", "prior_learning_rate", "discriminator_learning_rate"), 0.01
+    )
+    return rates | dict(beta1=0.9, beta2=0.99, decay_share=0.0, num_steps=1000) | changes
+
+
 @pytest.mark.parametrize(
     ("decay_share", "sizes", "prior_sizes"),
     [
@@ -44,15 +51,7 @@ def test_learning_rates_fall_over_the_last_share_of_the_steps(decay_share, sizes
 
 
 def test_muon_makes_the_generators_steps_orthogonal_and_adam_moves_its_vectors():
-    optimizer = make_optimizers(
-        generator_learning_rate=0.1,
-        prior_learning_rate=1.0,
-        discriminator_learning_rate=1.0,
-        beta1=0.9,
-        beta2=0.99,
-        decay_share=0.0,
-        num_steps=1,
-    ).generator
+    optimizer = make_optimizers(**_rates(generator_learning_rate=0.1)).generator
     rng = np.random.default_rng(0)
     # Directions of very different size: Adam, which takes each number by itself, would leave the
     # singular values of its step a hundred times apart.
@@ -78,13 +77,6 @@ def test_muon_makes_the_generators_steps_orthogonal_and_adam_moves_its_vectors()
         assert np.abs(updates[name]) == pytest.approx(
             np.full_like(grads[name], np.abs(updates["gamma"])), rel=1e-3
         ), name
-
-
-def _rates(**changes: float) -> dict[str, float]:
-    rates = dict.fromkeys(
-        ("generator_learning_rate", "prior_learning_rate", "discriminator_learning_rate"), 0.01
-    )
-    return rates | dict(beta1=0.9, beta2=0.99, decay_share=0.0, num_steps=1000) | changes
 
 
 @pytest.mark.parametrize("player", ["generator", "discriminator"])
