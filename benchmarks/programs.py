@@ -50,11 +50,12 @@ def train_program(
         seed=config.seed,
         ema_decay=config.ema_decay,
         instance_path=config.instance_path,
+        frozen=config.frozen,
         axis_name=axis_name,
     )
 
     def create() -> TrainState:
-        return create_train_state(jax.random.key(config.seed), networks, optimizers)
+        return create_train_state(jax.random.key(config.seed), networks, optimizers, config.frozen)
 
     return create, step
 

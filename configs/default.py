@@ -65,7 +65,10 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.reconstruction_steps = 120_000  # the first of them: I_r alone, no D; under half the cost
     config.prior_steps = 5_000  # the last of them: the conditional prior alone
     config.prior_batch_size = 256  # in those, as each costs a fraction
-    config.init_from = ""  # a model to begin with: a workdir, a folder of weights, a bundled name
+    # A model to begin with: a workdir, a folder of weights, a bundled name. One for pictures of
+    # half the side is grown.
+    config.init_from = ""
+    config.frozen = ()  # of "projection" (E1) and "encoder" (E2), those that stay as they begin
     config.log_every_steps = 100
     config.checkpoint_every_steps = 5_000
     config.sample_every_steps = 5_000

@@ -116,6 +116,35 @@ def test_the_last_steps_are_for_the_prior_alone(straight, tmp_path, picture_fold
         training.train(config, tmp_path / "two")
 
 
+def test_a_model_grows_and_what_is_frozen_stands_still(straight, tmp_path, picture_folder):
+    workdir, small = straight
+    config = make_config(picture_folder, num_train_steps=2, image_size=64)
+    config.model.patch_size = 8
+    config.init_from, config.frozen = str(workdir), ("projection", "encoder")
+    grown = training.train(config, tmp_path)
+    begun = small.ema_params
+    for params in (grown.generator_params, grown.ema_params):
+        kernel = begun["projection"]["Conv_0"]["kernel"]
+        pixels = params["projection"]["Conv_0"]["kernel"].reshape(3, 3, 4, 2, 4, 2, 3, -1)
+        np.testing.assert_allclose(pixels.sum(axis=(3, 5)).reshape(kernel.shape), kernel, rtol=1e-6)
+        for part, layer in (("projection", "level_0"), ("encoder", "level_1")):
+            assert_trees_equal(params[part][layer], begun[part][layer])
+    moved = [
+        not np.array_equal(params["level_1_block_0"][conv]["kernel"], old[conv]["kernel"])
+        for old in [begun["generator"]["level_1_block_0"]]
+        for params in (grown.generator_params["generator"], grown.ema_params["generator"])
+        for conv in ("Conv_0", "Conv_1")
+    ]
+    assert all(moved)
+    names = {
+        key.key
+        for path, _ in jax.tree_util.tree_leaves_with_path(grown.generator_opt_state)
+        for key in path
+        if isinstance(key, jax.tree_util.DictKey)
+    }
+    assert "generator" in names and not {"projection", "encoder"} & names
+
+
 def test_the_prior_learns_from_batches_of_its_own_size(tmp_path, picture_folder, monkeypatch):
     """The stream of examples goes on, also for a run that stopped in between; so does the log."""
     seen = []
@@ -210,6 +239,8 @@ def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder)
             ValueError,
             r"init_from \(avatars32\) .* model.code_dim: 32 there, 4 here",
         ),
+        (dict(frozen=("generator",)), ValueError, r"frozen \('generator'\) must name some of"),
+        (dict(frozen=("encoder",)), ValueError, r"frozen \('encoder'\) needs init_from"),
         (dict(reconstruction_steps=-1), ValueError, r"reconstruction_steps \(-1\) must be 0 or"),
         (dict(data=dict(cache_gib=-1.0)), ValueError, r"data.cache_gib \(-1.0\) must be 0"),
         (dict(data=dict(source="nosuchset")), ValueError, "'nosuchset'"),

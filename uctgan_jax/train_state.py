@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -23,7 +24,7 @@ class TrainState:
     prior_params: PyTree  # the conditional prior
     discriminator_params: PyTree  # D
     spectral_norm: PyTree  # D's power-iteration vectors and singular values
-    generator_opt_state: optax.OptState
+    generator_opt_state: optax.OptState  # of those that are not frozen
     prior_opt_state: optax.OptState
     discriminator_opt_state: optax.OptState
     ema_params: PyTree  # moving averages, see `Networks.init_generator`
@@ -39,8 +40,13 @@ class Optimizers:
     discriminator: optax.GradientTransformation = flax.struct.field(pytree_node=False)
 
 
-def create_train_state(key: jax.Array, networks: Networks, optimizers: Optimizers) -> TrainState:
-    """A fresh state, float32 throughout, from one `jax.random.key`."""
+def create_train_state(
+    key: jax.Array, networks: Networks, optimizers: Optimizers, frozen: Sequence[str] = ()
+) -> TrainState:
+    """A fresh state, float32 throughout, from one `jax.random.key`.
+
+    `frozen` are the parts of `generator_params` that no step will move.
+    """
     generator_key, discriminator_key = jax.random.split(key)
     generator_params = networks.init_generator(generator_key)
     # A copy: the state is donated, and no buffer may be donated twice.
@@ -54,9 +60,14 @@ def create_train_state(key: jax.Array, networks: Networks, optimizers: Optimizer
         prior_params=prior_params,
         discriminator_params=discriminator_params,
         spectral_norm=spectral_norm,
-        generator_opt_state=optimizers.generator.init(generator_params),
+        generator_opt_state=optimizers.generator.init(trained(generator_params, frozen)),
         prior_opt_state=optimizers.prior.init(prior_params),
         discriminator_opt_state=optimizers.discriminator.init(discriminator_params),
         ema_params=ema_params,
         nonfinite_steps=jnp.zeros((), jnp.int32),
     )
+
+
+def trained(generator_params: Mapping[str, PyTree], frozen: Sequence[str]) -> dict[str, PyTree]:
+    """Those of E1, E2 and G that are not frozen."""
+    return {name: params for name, params in generator_params.items() if name not in frozen}

@@ -14,7 +14,7 @@ from uctgan_jax import losses
 from uctgan_jax.nets import Networks, sample_code
 from uctgan_jax.nets.blocks import each_color
 from uctgan_jax.nets.prior import flat
-from uctgan_jax.train_state import Optimizers, TrainState
+from uctgan_jax.train_state import Optimizers, TrainState, trained
 
 Array = jax.Array
 PyTree = Any
@@ -54,6 +54,7 @@ def make_train_step(
     seed: int,
     ema_decay: float,
     instance_path: bool,
+    frozen: Sequence[str] = (),
     axis_name: str | None = None,
 ) -> TrainStep:
     """Builds the training step of one device.
@@ -71,6 +72,8 @@ def make_train_step(
       instance_path: complete with the instance's code too, carried by the prior as for inference.
         Without it I_r alone is made and judged, and the terms of I_c are left out: a conditional
         VAE-GAN.
+      frozen: those of "projection" (E1) and "encoder" (E2) that stand still; their terms are
+        logged as ever.
       axis_name: the mapped axis to average gradients over, None if the whole batch is here.
 
     Returns:
@@ -145,6 +148,7 @@ def make_train_step(
 
         Those are the composites, for D, and how z_g is spread and the condition, for the prior.
         """
+        params = state.generator_params | params
         target, mask = batch["image"], batch["mask"]
         hole = each_color(mask)
         size = target.shape[0]
@@ -225,7 +229,7 @@ def make_train_step(
         if generates:
             (scalars["loss/generator"], (terms, fakes, own, condition)), grads["generator"] = (
                 jax.value_and_grad(generator_loss, has_aux=True)(
-                    state.generator_params, state, batch, keys
+                    trained(state.generator_params, frozen), state, batch, keys
                 )
             )
             scalars |= {f"loss/{name}": value for name, value in terms.items()}
@@ -253,14 +257,19 @@ def make_train_step(
             grads, scalars = jax.lax.pmean((grads, scalars), axis_name)
 
         for player, gradients in grads.items():
+            params = getattr(state, f"{player}_params")
+            if player == "generator":
+                params = trained(params, frozen)
             moved[f"{player}_params"], moved[f"{player}_opt_state"] = _update(
                 getattr(optimizers, player),
                 gradients,
                 getattr(state, f"{player}_opt_state"),
-                getattr(state, f"{player}_params"),
+                params,
                 **whitening.get(player, {}),
             )
         newest = dict(moved.get("generator_params", {}))
+        if generates:
+            moved["generator_params"] = state.generator_params | newest
         if weights.prior:
             newest["prior"] = moved["prior_params"]
             if generates:  # later, the guide stays what the prior was when it was left alone

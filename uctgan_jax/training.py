@@ -8,7 +8,7 @@ import itertools
 import json
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,18 @@ from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.data import pipeline, sources
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.files import write_text
+from uctgan_jax.growth import grow, grows_into
 from uctgan_jax.inpainting import read_model
 from uctgan_jax.metrics_log import MetricsLog
-from uctgan_jax.nets import Networks, build_networks
+from uctgan_jax.nets import build_networks
 from uctgan_jax.optimizers import make_optimizers
 from uctgan_jax.parallel import DataParallel
 from uctgan_jax.preemption import PreemptionNotice
-from uctgan_jax.train_state import Optimizers, TrainState, create_train_state
+from uctgan_jax.train_state import TrainState, create_train_state
 from uctgan_jax.train_step import LossWeights, make_train_step
 from uctgan_jax.weights import check_structure
+
+PyTree = Any
 
 # What may differ when a run goes on: none of it changes the numbers of a step, but that the first
 # two say when the learning rates begin to fall and the prior is alone.
@@ -53,6 +56,9 @@ RESUMABLE_FIELDS = frozenset(
         "eval",
     }
 )
+
+# Parts that may stand still: what codes mean, and what is told of the known pixels.
+FREEZABLE = ("projection", "encoder")
 
 
 class NonFiniteError(RuntimeError):
@@ -111,6 +117,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         raise ValueError(
             f"optimizer.decay_share ({config.optimizer.decay_share}) must be in [0, 1]"
         )
+    for name in config.frozen:
+        if name not in FREEZABLE:
+            raise ValueError(f"frozen ({name!r}) must name some of {', '.join(FREEZABLE)}")
+        if not config.init_from:
+            raise ValueError(f"frozen ({name!r}) needs init_from: it would never learn anything")
     if not 0 <= config.ema_decay < 1:
         raise ValueError(f"ema_decay ({config.ema_decay}) must be in [0, 1)")
 
@@ -182,7 +193,13 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         write_text(workdir / "config.json", json.dumps(config_dict(config), indent=2) + "\n")
 
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        state = _restore_or_create(checkpoints, config.seed, networks, optimizers, initial)
+        create = functools.partial(
+            create_train_state,
+            networks=networks,
+            optimizers=optimizers,
+            frozen=config.frozen,
+        )
+        state = _restore_or_create(checkpoints, jax.random.key(config.seed), create, initial)
         first_step = int(state.step)
         _say(f"{'resuming' if first_step else 'starting'} from step {first_step} in {workdir}")
         if jax.process_index() == 0:
@@ -193,6 +210,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             optimizers=optimizers,
             seed=config.seed,
             ema_decay=config.ema_decay,
+            frozen=config.frozen,
             axis_name=parallel.axis_name,
         )
         read_batches = functools.partial(
@@ -307,50 +325,60 @@ def _phases(config: ml_collections.ConfigDict, first_step: int) -> list[_Phase]:
     return [phase for phase in phases if max(phase.start, first_step) < phase.end]
 
 
-def _initial_model(config: ml_collections.ConfigDict, workdir: Path) -> dict[str, Any] | None:
-    """The parameters of `config.init_from`; None without it, or when the run has begun."""
+def _initial_model(
+    config: ml_collections.ConfigDict, workdir: Path
+) -> Callable[[PyTree], PyTree] | None:
+    """What makes the parameters of `config.init_from` of fresh ones, grown if need be.
+
+    None without it, or when the run has begun.
+    """
     if not config.init_from or any((workdir / "checkpoints").glob("[0-9]*")):
         return None
-    params, saved_config, _, _ = read_model(config.init_from)
+    params, there, _, _ = read_model(config.init_from)
+    here = config_dict(config)
+    growing = grows_into(there, here)
     differences = _refused_differences(
-        {name: saved_config[name] for name in ("image_size", "model")},
-        {"image_size": config.image_size, "model": config_dict(config.model)},
+        *({name: sizes[name] for name in ("image_size", "model")} for sizes in (there, here))
     )
-    if differences:
+    if differences and not growing:
         listed = "; ".join(
-            f"{name}: {there!r} there, {here!r} here" for name, (there, here) in differences.items()
+            f"{name}: {old!r} there, {new!r} here" for name, (old, new) in differences.items()
         )
         raise ValueError(f"init_from ({config.init_from}) is a model of other sizes ({listed})")
-    return params
+
+    def begin(fresh: PyTree) -> PyTree:
+        # A model may have been saved without its D.
+        judge = {name: fresh[name] for name in ("discriminator", "spectral_norm")}
+        parts = {name: value for name, value in (judge | params).items() if name in fresh}
+        if growing:
+            return grow(parts, fresh)
+        check_structure(parts, fresh, source="the model of init_from")
+        return parts
+
+    return begin
 
 
 def _restore_or_create(
     checkpoints: Checkpoints,
-    seed: int,
-    networks: Networks,
-    optimizers: Optimizers,
-    initial: dict[str, Any] | None,
+    key: jax.Array,
+    create: Callable[[jax.Array], TrainState],
+    initial: Callable[[PyTree], PyTree] | None,
 ) -> TrainState:
     """The state of the newest sound checkpoint, or a fresh one, with the parameters `initial`."""
-
-    def create() -> TrainState:
-        return create_train_state(jax.random.key(seed), networks, optimizers)
-
-    state = checkpoints.restore_latest(jax.eval_shape(create))
+    state = checkpoints.restore_latest(jax.eval_shape(create, key))
     if state is not None:
         return state
-    state = jax.jit(create)()
+    state = jax.jit(create)(key)
     if initial is None:
         return state
-    parts = {name: initial[name] for name in state.ema_params if name in initial}
-    check_structure(parts, state.ema_params, source="the model of init_from")
+    judge = {"discriminator": state.discriminator_params, "spectral_norm": state.spectral_norm}
+    parts = initial(state.ema_params | judge)
     return state.replace(
-        ema_params=parts,
+        ema_params={name: parts[name] for name in state.ema_params},
         prior_params=parts["prior"],
         generator_params={name: parts[name] for name in state.generator_params},
-        # A model may have been saved without its D.
-        discriminator_params=initial.get("discriminator", state.discriminator_params),
-        spectral_norm=initial.get("spectral_norm", state.spectral_norm),
+        discriminator_params=parts["discriminator"],
+        spectral_norm=parts["spectral_norm"],
     )
 
 

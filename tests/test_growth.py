@@ -1,0 +1,91 @@
+"""Growing a model to twice the side: what comes along, and what it computes at first."""
+
+import copy
+
+import jax
+import numpy as np
+import pytest
+
+from tests.conftest import TINY_MODEL, assert_trees_equal
+from uctgan_jax.growth import grow, grows_into
+from uctgan_jax.nets import build_networks
+
+SMALL = {"image_size": 32, "model": TINY_MODEL}
+LARGE = {
+    "image_size": 64,
+    "model": TINY_MODEL | {"patch_size": 8, "generator_widths": (16, 16), "guidance": 3.0},
+}
+
+
+def parameters(networks, seed):
+    @jax.jit
+    def init(key):
+        discriminator, spectral_norm = networks.init_discriminator(key)
+        judge = {"discriminator": discriminator, "spectral_norm": spectral_norm}
+        return networks.init_generator(key) | judge
+
+    return init(jax.random.key(seed))
+
+
+@pytest.fixture(scope="module")
+def small(networks):
+    return parameters(networks, seed=3)
+
+
+@pytest.fixture(scope="module")
+def fresh():
+    return parameters(build_networks(image_size=64, **LARGE["model"]), seed=4)
+
+
+def test_of_doubled_pixels_all_but_g_give_what_they_gave(networks, small, fresh, batch):
+    """E1, E2, the prior and D, on pictures whose every pixel is four.
+
+    D's kernels are normalised, so its logits double: without biases, by exactly two.
+    """
+    grown = grow(small, fresh)
+    image = batch["image"].astype(np.float32) / 255
+    mask = batch["mask"].astype(np.float32)
+    code = np.ones((len(image), 2, TINY_MODEL["code_dim"]), np.float32)
+
+    def see(networks, params, image, mask):
+        image, mask = networks.to_patches(image), networks.to_patches(mask)
+        condition = networks.encoder.apply({"params": params["encoder"]}, image, mask)
+        judge = {"params": params["discriminator"], "spectral_norm": params["spectral_norm"]}
+        return {
+            "E1": networks.projection.apply({"params": params["projection"]}, image),
+            "E2": condition,
+            "prior": networks.to_manifold(params, code, condition),
+            "D": networks.discriminator.apply(judge, image, mask),
+        }
+
+    before = see(networks, small, image, mask)
+    doubled = (np.repeat(np.repeat(x, 2, axis=1), 2, axis=2) for x in (image, mask))
+    # Guidance is the config's, not the parameters'.
+    equally_guided = LARGE["model"] | {"guidance": TINY_MODEL["guidance"]}
+    after = see(build_networks(image_size=64, **equally_guided), grown, *doubled)
+    assert_trees_equal(before | {"D": 2 * before["D"]}, after, rtol=1e-4, atol=3e-4)
+
+
+def test_layers_of_g_that_keep_their_size_come_along(small, fresh):
+    grown = grow(small, fresh)
+    assert jax.tree.map(np.shape, grown) == jax.tree.map(np.shape, fresh)
+    generator = grown["generator"]
+    for name in ("Dense_0", "level_1_block_0"):
+        assert_trees_equal(generator[name], small["generator"][name])
+    # The finest level is twice as wide, and paints four times as many pixels.
+    for name in ("level_0_block_0", "Conv_3"):
+        assert_trees_equal(generator[name], fresh["generator"][name])
+
+
+def test_only_a_model_of_half_the_side_and_the_same_maps_grows():
+    assert grows_into(SMALL, LARGE)
+    assert not grows_into(SMALL, SMALL) and not grows_into(LARGE, SMALL)
+    for name, value in (
+        ("patch_size", 4),
+        ("code_dim", 5),
+        ("encoder_widths", (8, 8)),
+        ("generator_widths", (16, 16, 16)),
+    ):
+        other = copy.deepcopy(LARGE)
+        other["model"][name] = value
+        assert not grows_into(SMALL, other), name

@@ -1,0 +1,94 @@
+"""Models for pictures of twice the side, grown from smaller ones (Karras et al., 2018).
+
+What a code means takes long to learn, and hardly depends on how many pixels show it. The large
+model has the maps of the small one, and patches of twice the side: its E1, E2 and D begin as those
+of the small one, seeing the means of 2 x 2 pixels (D, whose kernels are normalised, twice as
+strongly); its prior begins as it is. G has four times as many pixels to paint from the same maps,
+and may be wider: layers that stay the same come along.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import einops
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+
+PyTree = Any
+
+# Who sees patches, and the numbers of a pixel there: colours, and the mask.
+_PIXEL = {"projection": 3, "encoder": 4, "discriminator": 4}
+
+
+def grows_into(small: Mapping[str, Any], large: Mapping[str, Any]) -> bool:
+    """Whether `grow` takes a model from one config to another.
+
+    Pictures and patches have twice the side; all else of `model` is the same, but for the widths of
+    G, of which there are as many, and how strongly codes are guided.
+    """
+
+    def kept(config: Mapping[str, Any]) -> dict[str, Any]:
+        model = {**config["model"], "guidance": None}
+        return model | {"generator_widths": len(model["generator_widths"])}
+
+    doubled = {**small["model"], "patch_size": 2 * small["model"]["patch_size"]}
+    return 2 * small["image_size"] == large["image_size"] and kept(large) == kept(
+        {"model": doubled}
+    )
+
+
+def grow(small: PyTree, fresh: PyTree) -> PyTree:
+    """The parameters that a large model begins with.
+
+    Args:
+      small: of the small model, see `Networks.init_generator`; with `discriminator` and
+        `spectral_norm` or without.
+      fresh: those that the large model would begin with otherwise, for the same parts.
+
+    Returns:
+      The parameters as `fresh` has them: E1's, E2's, D's and the prior's from `small`, and of G's
+      layers those that have the same sizes in both.
+    """
+    grown = {}
+    for part, params in fresh.items():
+        there = small[part]
+        if part == "generator":
+            grown[part] = {
+                name: there[name] if _shapes(there[name]) == _shapes(layer) else layer
+                for name, layer in params.items()
+            }
+            continue
+        flat, flat_there = (flax.traverse_util.flatten_dict(tree) for tree in (params, there))
+        grown[part] = flax.traverse_util.unflatten_dict(
+            {
+                path: flat_there[path]
+                if flat_there[path].shape == array.shape
+                else _spread(flat_there[path], _PIXEL[part])
+                for path, array in flat.items()
+            }
+        )
+    return grown
+
+
+def _spread(kernel: jax.Array, numbers: int) -> jax.Array:
+    """A convolution of patches, as one of patches of twice the side that sees 2 x 2 pixel means.
+
+    [k, l, p*p*n, features] -> [k, l, 4*p*p*n, features], for the n `numbers` of a pixel.
+    """
+    side = round((kernel.shape[2] // numbers) ** 0.5)
+    return einops.repeat(
+        jnp.asarray(kernel) / 4,
+        "k l (p q n) f -> k l (p i q j n) f",
+        p=side,
+        q=side,
+        n=numbers,
+        i=2,
+        j=2,
+    )
+
+
+def _shapes(tree: PyTree) -> PyTree:
+    return jax.tree.map(jnp.shape, tree)
