@@ -1,4 +1,5 @@
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,18 @@ def test_avatars_are_built_on_first_use(tmp_path):
                              avatars_examples=(4, 3, 2))  # fmt: skip
         assert len(source) == 3 and source.name == "avatars"
         np.testing.assert_array_equal(source[2], render(sample_attributes("validation", 2), 32))
+
+
+def test_avatars_to_train_on_are_drawn_when_they_are_asked_for(tmp_path):
+    """A set to judge by is not a set to train on, and is not needed beside one."""
+    options = dict(image_size=32, data_dir=tmp_path, avatars_examples=(4, 3, 2))
+    assert len(open_source("avatars", split="test", **options)) == 2
+    sets = tmp_path / "avatars"
+    assert [folder.name for folder in sets.glob("32*")] == ["32_1_3_2"]
+    assert len(open_source("avatars", split="train", **options)) == 4
+    shutil.rmtree(sets / "32_1_3_2")
+    assert len(open_source("avatars", split="test", **options)) == 2
+    assert [folder.name for folder in sets.glob("32*")] == ["32_4_3_2"]
 
 
 def test_folder_split_is_disjoint_nested_and_stable_when_files_are_added(tmp_path):

@@ -321,8 +321,11 @@ def prepared_avatars(
     *,
     data_dir: str | Path,
     examples: tuple[int, int, int] = DEFAULT_EXAMPLES,
+    held_out_alone: bool = False,
 ) -> Avatars:
     """The builder with its files on disk, drawn now if they are not there yet.
+
+    With `held_out_alone` those to train on are not drawn, but for one: the others are the same.
 
     The files appear in one step when all of them are written: a build that is interrupted leaves
     no set that looks whole, and its remains are removed by the next one. Builders in several
@@ -335,6 +338,8 @@ def prepared_avatars(
         folder = Path(builder.data_dir)
         if folder.exists():
             return builder
+        if held_out_alone:
+            return prepared_avatars(size, data_dir=data_dir, examples=(1, *examples[1:]))
         check_main_is_guarded()
         folder.parent.mkdir(parents=True, exist_ok=True)
         with open(folder.parent / ".lock", "w") as lock:

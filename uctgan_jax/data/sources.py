@@ -81,7 +81,8 @@ def open_source(
       split: "train", "validation" or "test".
       image_size: the side that avatars are drawn at; others come whole.
       data_dir: the TFDS data folder; default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
-      avatars_examples: how many avatars in train, validation and test.
+      avatars_examples: how many avatars in train, validation and test; those to train on are
+        drawn when they are asked for.
       max_corrupt: how many pictures that cannot be read are named in the log and replaced by the
         next one of the source; one more raises CorruptDataError when it is met.
 
@@ -94,7 +95,12 @@ def open_source(
     data_dir = data_dir.expanduser()
     kind, _, argument = spec.partition(":")
     if spec == "avatars":
-        builder = prepared_avatars(image_size, data_dir=data_dir, examples=avatars_examples)
+        builder = prepared_avatars(
+            image_size,
+            data_dir=data_dir,
+            examples=avatars_examples,
+            held_out_alone=split != "train",
+        )
         return TfdsSource(builder, split=split, name="avatars", max_corrupt=max_corrupt)
     if kind == "folder" and argument:
         return FolderSource(argument, split=split, max_corrupt=max_corrupt)
