@@ -1,7 +1,8 @@
 """The paper's ablations: `--config=configs/ablation.py:no_attention` (avatars32 without it).
 
 `no_attention`, `no_manifold`, `no_instance`, `no_reconstruction` or `no_kl`; a base other than
-`avatars32` goes behind a comma: `--config=configs/ablation.py:no_kl,tiny`.
+`avatars32` goes behind a comma: `--config=configs/ablation.py:no_kl,tiny`. It must begin from
+scratch: a trained model has learned with all parts.
 """
 
 import importlib
@@ -12,6 +13,8 @@ import ml_collections
 def get_config(ablation: str) -> ml_collections.ConfigDict:
     name, _, base = ablation.partition(",")
     config = importlib.import_module(f"configs.{base or 'avatars32'}").get_config()
+    if config.init_from:
+        raise ValueError(f"base ({base!r}) must begin from scratch, not with a trained model")
     if name == "no_attention":
         config.model.attention_resolution = 0
     elif name == "no_manifold":

@@ -1,6 +1,7 @@
 """64 px avatars, on two CPU cores: `avatars32` grown, its G trained on.
 
-E1, E2 and the prior stay as they are, with the codes that they know. G learns to paint more pixels.
+E1 and E2 stay as they are, with the codes that they know. G learns to paint more pixels, and the
+prior how the finer drawings look to E1 and E2.
 """
 
 import ml_collections

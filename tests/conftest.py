@@ -54,6 +54,7 @@ def networks() -> Networks:
 def inpainter(networks) -> Inpainter:
     """An untrained model."""
     config = default.get_config(32)
+    config.reconstruction_steps = 0
     config.model = TINY_MODEL
 
     @jax.jit

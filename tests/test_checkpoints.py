@@ -58,6 +58,12 @@ def test_round_trip_is_exact(tmp_path, state):
     assert sha == digest(expected)
 
 
+def test_a_checkpoint_that_cannot_be_saved_is_an_error(tmp_path, state):
+    save(tmp_path, state, 2)
+    with pytest.raises(ValueError, match=r"step 1 cannot be saved in .* \[2\]"):
+        save(tmp_path, state, 1)
+
+
 def test_nothing_there(tmp_path, state):
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.restore_latest(state) is None
@@ -95,7 +101,13 @@ def test_one_flipped_bit_is_noticed_and_the_checkpoint_before_is_used(tmp_path, 
     damage(tmp_path, 2, item)
     with Checkpoints(tmp_path) as checkpoints:
         assert_trees_equal(checkpoints.restore_latest(state), at_step(state, 1))
+        # The steps after it come again, and are saved again.
+        checkpoints.save(at_step(state, 2), CONFIG, error=0.5)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert_trees_equal(checkpoints.restore_latest(state), at_step(state, 2))
+        assert checkpoints.steps() == [1, 2] and (tmp_path / "2.damaged").is_dir()
     damage(tmp_path, 1, item)
+    damage(tmp_path, 2, item)
     with Checkpoints(tmp_path) as checkpoints:
         with pytest.raises(DamagedCheckpointError, match=r"every checkpoint .* steps \[2, 1\]"):
             checkpoints.restore_latest(state)

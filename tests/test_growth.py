@@ -1,13 +1,11 @@
 """Growing a model to twice the side: what comes along, and what it computes at first."""
 
-import copy
-
 import jax
 import numpy as np
 import pytest
 
 from tests.conftest import TINY_MODEL, assert_trees_equal
-from uctgan_jax.growth import grow, grows_into
+from uctgan_jax.growth import grow, grown_sizes
 from uctgan_jax.nets import build_networks
 
 SMALL = {"image_size": 32, "model": TINY_MODEL}
@@ -77,15 +75,10 @@ def test_layers_of_g_that_keep_their_size_come_along(small, fresh):
         assert_trees_equal(generator[name], fresh["generator"][name])
 
 
-def test_only_a_model_of_half_the_side_and_the_same_maps_grows():
-    assert grows_into(SMALL, LARGE)
-    assert not grows_into(SMALL, SMALL) and not grows_into(LARGE, SMALL)
-    for name, value in (
-        ("patch_size", 4),
-        ("code_dim", 5),
-        ("encoder_widths", (8, 8)),
-        ("generator_widths", (16, 16, 16)),
-    ):
-        other = copy.deepcopy(LARGE)
-        other["model"][name] = value
-        assert not grows_into(SMALL, other), name
+def test_grown_sizes():
+    """The maps stay as they are: patches grow with the pictures. G may be wider, not deeper."""
+    grown = grown_sizes(SMALL, LARGE["model"]["generator_widths"])
+    assert grown == {"image_size": 64, "model": TINY_MODEL | LARGE["model"] | {"guidance": 2.0}}
+    assert SMALL["model"]["patch_size"] == 4
+    deeper = grown_sizes(SMALL, (16, 16, 16))
+    assert deeper["model"]["generator_widths"] == TINY_MODEL["generator_widths"]

@@ -336,6 +336,10 @@ def test_a_model_without_a_trained_discriminator_cannot_judge(inpainter, batch, 
     untrained = Inpainter(config, inpainter.params, 7, "")
     with pytest.raises(ValueError, match="cannot judge realism: .* loss.adversarial = 0"):
         untrained.realism(batch["image"], batch["mask"])
+    config = inpainter.config.copy_and_resolve_references()
+    config.reconstruction_steps = 7
+    assert not Inpainter(config, inpainter.params, 7, "").judges_realism
+    assert Inpainter(config, inpainter.params, 8, "").judges_realism
     for select in ("realistic", "both"):
         with pytest.raises(ValueError, match=f"select \\('{select}'\\) needs a model with"):
             untrained.complete(*picture, select=select)

@@ -97,6 +97,11 @@ def test_the_last_steps_are_for_the_prior_alone(straight, tmp_path, picture_fold
     assert_trees_equal(whole.ema_params["guide"], whole.ema_params["prior"])
     assert not np.array_equal(*(one[name]["velocity"]["kernel"] for name in ("guide", "prior")))
 
+    # What the prior has measured of E2 holds no longer once E2 moves on.
+    for changes in (dict(num_train_steps=8), dict(num_train_steps=7)):
+        with pytest.raises(training.ConfigMismatchError, match="alone since step 4"):
+            training.train(make_config(picture_folder, prior_steps=2, **changes), tmp_path / "one")
+
     config = make_config(picture_folder, prior_steps=4, num_train_steps=4)
     config.init_from = str(workdir)
     state = training.train(config, tmp_path / "two")
@@ -121,6 +126,9 @@ def test_a_model_grows_and_what_is_frozen_stands_still(straight, tmp_path, pictu
     config = make_config(picture_folder, num_train_steps=2, image_size=64)
     config.model.patch_size = 8
     config.init_from, config.frozen = str(workdir), ("projection", "encoder")
+    # What a run leaves that was killed while it saved for the first time is no checkpoint.
+    (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp").mkdir(parents=True)
+    (tmp_path / "config.json").write_text('{"seed": 1}')
     grown = training.train(config, tmp_path)
     begun = small.ema_params
     for params in (grown.generator_params, grown.ema_params):
@@ -238,6 +246,11 @@ def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder)
             dict(init_from="avatars32"),
             ValueError,
             r"init_from \(avatars32\) .* model.code_dim: 32 there, 4 here",
+        ),
+        (
+            dict(init_from="avatars32", image_size=64, model=dict(patch_size=8)),
+            ValueError,
+            r"init_from \(avatars32\) .* model.code_dim: 32 grown, 4 here",
         ),
         (dict(frozen=("generator",)), ValueError, r"frozen \('generator'\) must name some of"),
         (dict(frozen=("encoder",)), ValueError, r"frozen \('encoder'\) needs init_from"),

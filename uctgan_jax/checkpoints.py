@@ -8,6 +8,7 @@ is the step itself.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -66,9 +67,12 @@ class Checkpoints:
           state: of numpy arrays (see `DataParallel.fetch`).
           config: as JSON can hold it.
           error: what the best checkpoint has least of; one that is not finite counts as worst.
+
+        Raises:
+          ValueError: if there is a checkpoint of this step or a later one.
         """
         model, rest = _split(state)
-        self._manager.save(
+        saves = self._manager.save(
             int(state.step),
             metrics={"error": error if np.isfinite(error) else sys.float_info.max},
             args=ocp.args.Composite(
@@ -78,6 +82,11 @@ class Checkpoints:
                 digests=ocp.args.JsonSave({"model": digest(model), "state": digest(rest)}),
             ),
         )
+        if not saves:
+            raise ValueError(
+                f"step {int(state.step)} cannot be saved in {self.directory}, which has steps"
+                f" {self.steps()}"
+            )
 
     def steps(self) -> list[int]:
         """The steps there are checkpoints of, the oldest first."""
@@ -85,6 +94,8 @@ class Checkpoints:
 
     def restore_latest(self, template: TrainState) -> TrainState | None:
         """The newest undamaged state as numpy arrays; None if there is no checkpoint at all.
+
+        Damaged ones that are newer are set aside, as `<step>.damaged`: their steps come again.
 
         Args:
           template: a state of the shapes and types to expect.
@@ -102,12 +113,24 @@ class Checkpoints:
                 logging.warning("%s; trying the one before it", error)
                 damaged.append(step)
                 continue
+            if damaged:
+                self._set_aside(damaged)
             return _join(restored["model"], restored["state"])
         if damaged:
             raise DamagedCheckpointError(
                 f"every checkpoint in {self.directory} is damaged: steps {damaged}"
             )
         return None
+
+    def _set_aside(self, steps: list[int]) -> None:
+        """Renames checkpoints, when all processes have done with them."""
+        ocp.multihost.sync_global_processes("uctgan_jax: restored")
+        if jax.process_index() == 0:
+            for step in steps:
+                folder = self.directory / str(step)
+                folder.replace(_free_name(folder.with_name(f"{step}.damaged")))
+        ocp.multihost.sync_global_processes("uctgan_jax: damaged checkpoints set aside")
+        self._manager.reload()
 
     def restore_model(self, step: int | None = None) -> tuple[int, PyTree, dict[str, Any], str]:
         """What inference needs.
@@ -166,6 +189,12 @@ class Checkpoints:
                     " were saved"
                 )
         return restored
+
+
+def _free_name(folder: Path) -> Path:
+    """`folder`, or the first of `folder.1`, `folder.2` ... that is not there."""
+    names = itertools.chain([folder.name], (f"{folder.name}.{i}" for i in itertools.count(1)))
+    return next(path for path in map(folder.with_name, names) if not path.exists())
 
 
 def _negative_error(metrics: Mapping[str, float]) -> float:

@@ -9,7 +9,7 @@ and may be wider: layers that stay the same come along.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import einops
@@ -23,21 +23,17 @@ PyTree = Any
 _PIXEL = {"projection": 3, "encoder": 4, "discriminator": 4}
 
 
-def grows_into(small: Mapping[str, Any], large: Mapping[str, Any]) -> bool:
-    """Whether `grow` takes a model from one config to another.
+def grown_sizes(small: Mapping[str, Any], generator_widths: Sequence[int]) -> dict[str, Any]:
+    """The `image_size` and `model` of a config for the model that `small`, one with both, grows to.
 
-    Pictures and patches have twice the side; all else of `model` is the same, but for the widths of
-    G, of which there are as many, and how strongly codes are guided.
+    Pictures and patches have twice the side. G has `generator_widths`, if there are as many as
+    before; all else is the same.
     """
-
-    def kept(config: Mapping[str, Any]) -> dict[str, Any]:
-        model = {**config["model"], "guidance": None}
-        return model | {"generator_widths": len(model["generator_widths"])}
-
-    doubled = {**small["model"], "patch_size": 2 * small["model"]["patch_size"]}
-    return 2 * small["image_size"] == large["image_size"] and kept(large) == kept(
-        {"model": doubled}
-    )
+    model = dict(small["model"])
+    model["patch_size"] *= 2
+    if len(generator_widths) == len(model["generator_widths"]):
+        model["generator_widths"] = generator_widths
+    return {"image_size": 2 * small["image_size"], "model": model}
 
 
 def grow(small: PyTree, fresh: PyTree) -> PyTree:

@@ -246,7 +246,12 @@ class Inpainter:
     @property
     def judges_realism(self) -> bool:
         """Whether there is a trained D, which `realism` and selecting by it need."""
-        return bool(self.config.loss.adversarial) and "discriminator" in self.params
+        config = self.config
+        # D plays no part before, nor when the prior learns alone.
+        start = min(config.reconstruction_steps, config.num_train_steps - config.prior_steps)
+        return (
+            bool(config.loss.adversarial) and "discriminator" in self.params and self.step > start
+        )
 
     @classmethod
     def load(
@@ -369,12 +374,13 @@ class Inpainter:
             picture; it says little across pictures or models.
 
         Raises:
-            ValueError: if the model has no trained D: it was trained without adversarial loss.
+            ValueError: if the model has no trained D, see `judges_realism`.
         """
         if not self.judges_realism:
             raise ValueError(
                 "this model cannot judge realism: it was trained with loss.adversarial ="
-                f" {self.config.loss.adversarial}, or saved without its discriminator"
+                f" {self.config.loss.adversarial}, saved without its discriminator, or saved (step"
+                f" {self.step}) before its discriminator began to learn"
             )
         return self._spread(self._judge, images, masks)
 

@@ -44,8 +44,7 @@ class MetricsLog:
                 kept = [line for line in lines if _logged_step(line) <= first_step]
                 write_text(self._path, "".join(line + "\n" for line in kept))
             self._tensorboard = tensorboardX.SummaryWriter(str(workdir), purge_step=first_step + 1)
-        self._waited = 0.0
-        self._since = time.perf_counter()
+        self.start_clock()
 
     def __enter__(self) -> MetricsLog:
         return self
@@ -53,6 +52,10 @@ class MetricsLog:
     def __exit__(self, *exc_info: object) -> None:
         if self._tensorboard:
             self._tensorboard.close()
+
+    def start_clock(self) -> None:
+        """Begins to count the time of the next record's steps."""
+        self._waited, self._since = 0.0, time.perf_counter()
 
     def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Passes batches on, and notes how long they were waited for."""
@@ -91,7 +94,7 @@ class MetricsLog:
                 if name != "step":
                     self._tensorboard.add_scalar(name, value, step)
         self._pending, self._noted, self._pictures = [], {}, 0
-        self._waited, self._since = 0.0, time.perf_counter()
+        self.start_clock()
         return record
 
 

@@ -23,7 +23,7 @@ from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.data import pipeline, sources
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.files import write_text
-from uctgan_jax.growth import grow, grows_into
+from uctgan_jax.growth import grow, grown_sizes
 from uctgan_jax.inpainting import read_model
 from uctgan_jax.metrics_log import MetricsLog
 from uctgan_jax.nets import build_networks
@@ -192,7 +192,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
     if jax.process_index() == 0:
         write_text(workdir / "config.json", json.dumps(config_dict(config), indent=2) + "\n")
 
-    with Checkpoints(workdir / "checkpoints") as checkpoints:
+    # Told to stop while the last checkpoint is written, it is written all the same.
+    with PreemptionNotice() as preemption, Checkpoints(workdir / "checkpoints") as checkpoints:
         create = functools.partial(
             create_train_state,
             networks=networks,
@@ -228,7 +229,6 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         with (
             held_out.HeldOut(networks, held_out_batch, workdir / "samples") as samples,
             MetricsLog(workdir, first_step=first_step, fetch=parallel.fetch) as log,
-            PreemptionNotice() as preemption,
             _progress_bar(first_step, config.num_train_steps) as progress,
         ):
 
@@ -251,6 +251,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                     for phase in phases
                 ]
                 batches = log.timed(itertools.chain([batch], batches))
+                log.start_clock()
             for step in range(first_step + 1, config.num_train_steps + 1):
                 if step > phases[0].end:
                     del phases[0], steps[0]
@@ -332,30 +333,43 @@ def _initial_model(
 
     None without it, or when the run has begun.
     """
-    if not config.init_from or any((workdir / "checkpoints").glob("[0-9]*")):
+    if not config.init_from or _saved_steps(workdir):
         return None
-    params, there, _, _ = read_model(config.init_from)
-    here = config_dict(config)
-    growing = grows_into(there, here)
-    differences = _refused_differences(
-        *({name: sizes[name] for name in ("image_size", "model")} for sizes in (there, here))
+    params, saved_config, _, _ = read_model(config.init_from)
+    there, here = (
+        {name: sizes[name] for name in ("image_size", "model")}
+        for sizes in (saved_config, config_dict(config))
     )
-    if differences and not growing:
+    growing = 2 * there["image_size"] == here["image_size"]
+    wanted = grown_sizes(there, here["model"]["generator_widths"]) if growing else there
+    differences = _refused_differences(wanted, here)
+    if differences:
         listed = "; ".join(
-            f"{name}: {old!r} there, {new!r} here" for name, (old, new) in differences.items()
+            f"{name}: {value!r} {'grown' if growing else 'there'}, {now!r} here"
+            for name, (value, now) in differences.items()
         )
         raise ValueError(f"init_from ({config.init_from}) is a model of other sizes ({listed})")
+    source = "the model of init_from"
 
     def begin(fresh: PyTree) -> PyTree:
         # A model may have been saved without its D.
         judge = {name: fresh[name] for name in ("discriminator", "spectral_norm")}
         parts = {name: value for name, value in (judge | params).items() if name in fresh}
-        if growing:
-            return grow(parts, fresh)
-        check_structure(parts, fresh, source="the model of init_from")
-        return parts
+        if not growing:
+            check_structure(parts, fresh, source=source)
+            return parts
+        small = build_networks(image_size=there["image_size"], **there["model"])
+        expected = jax.eval_shape(small.init_generator, jax.random.key(0))
+        check_structure({name: params.get(name, {}) for name in expected}, expected, source=source)
+        return grow(parts, fresh)
 
     return begin
+
+
+def _saved_steps(workdir: Path) -> list[int]:
+    """The steps of the checkpoints that a run has finished writing."""
+    folders = (workdir / "checkpoints").glob("*")
+    return [int(folder.name) for folder in folders if folder.name.isdecimal()]
 
 
 def _restore_or_create(
@@ -413,11 +427,16 @@ def config_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[s
 
 
 def _refused_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple]:
-    """`config_differences` without those that a run may go on with."""
+    """`config_differences` without those that a run may go on with.
+
+    Nor is it a difference that an older version did not know what is off now.
+    """
     return {
-        name: values
-        for name, values in config_differences(old, new).items()
-        if name not in RESUMABLE_FIELDS and name.partition(".")[0] not in RESUMABLE_FIELDS
+        name: (before, now)
+        for name, (before, now) in config_differences(old, new).items()
+        if name not in RESUMABLE_FIELDS
+        and name.partition(".")[0] not in RESUMABLE_FIELDS
+        and (before is not None or now)
     }
 
 
@@ -429,15 +448,24 @@ def _check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
     except OSError as error:
         raise OSError(f"workdir {workdir} cannot be written: {error}") from error
     path = workdir / "config.json"
-    if not path.exists():
+    saved = _saved_steps(workdir)
+    if not saved or not path.exists():  # nothing that could be lost
         return
-    differences = _refused_differences(json.loads(path.read_text()), config_dict(config))
+    old, new = json.loads(path.read_text()), config_dict(config)
     listed = "; ".join(
-        f"{name}: {before!r} there, {now!r} now" for name, (before, now) in differences.items()
+        f"{name}: {before!r} there, {now!r} now"
+        for name, (before, now) in _refused_differences(old, new).items()
     )
     if listed:
         raise ConfigMismatchError(
             f"{workdir} holds a run of another config ({listed}); choose another workdir"
+        )
+    began, begins = (c["num_train_steps"] - c["prior_steps"] for c in (old, new))
+    if begins != began < max(saved):
+        raise ConfigMismatchError(
+            f"{workdir} holds a run whose prior has been alone since step {began}:"
+            f" num_train_steps - prior_steps ({begins}) must stay {began}; to train the rest on,"
+            f" begin another run with init_from={workdir}"
         )
 
 

@@ -26,6 +26,7 @@ import fcntl
 import functools
 import hashlib
 import io
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -370,7 +371,8 @@ def _quiet_tfds() -> Iterator[None]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Draw the avatars data set.")
     parser.add_argument("--size", type=int, default=64, help=f"side in pixels, one of {SIZES}")
-    parser.add_argument("--data_dir", default="~/tensorflow_datasets", help="TFDS data folder")
+    data_dir = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    parser.add_argument("--data_dir", default=data_dir, help="TFDS data folder")
     parser.add_argument("--examples", default=",".join(map(str, DEFAULT_EXAMPLES)),
                         help="train,validation,test")  # fmt: skip
     args = parser.parse_args()

@@ -8,6 +8,7 @@ it draws its pictures for the first time.
 import bisect
 import hashlib
 import os
+import re
 import threading
 import unicodedata
 from collections.abc import Sequence
@@ -276,7 +277,11 @@ def _prepared_tfds(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
     folder = data_dir / path
     if (folder / "dataset_info.json").exists():  # the folder of one set, as `prepare` writes it
         return tfds.builder_from_directory(folder)
-    versions = [child.parent for child in folder.glob(f"{version or '*'}/dataset_info.json")]
+    versions = [
+        child.parent
+        for child in folder.glob(f"{version or '*'}/dataset_info.json")
+        if re.fullmatch(r"\d+\.\d+\.\d+", child.parent.name)
+    ]
     if versions:
         newest = max(versions, key=lambda child: [int(n) for n in child.name.split(".")])
         return tfds.builder_from_directory(newest)
