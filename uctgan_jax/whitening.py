@@ -95,15 +95,18 @@ def whitened(
 
         state = jax.lax.cond(state.count < needed, measure, lambda state: state, state)
         white = state.count >= needed
-        frame = jnp.where(white, state.matrix, jnp.eye(state.center.size))
         center = jnp.where(white, state.center, 0.0)
+
+        def turned(frame: Array, kernel: Array) -> Array:
+            # Not a choice between the frame and the identity: those are [D, D], a kernel is small.
+            return jnp.where(white, _dot(frame, kernel), kernel)
 
         def there(gradient: dict[str, Array]) -> dict[str, Array]:
             kernel = gradient["kernel"] - jnp.outer(center, gradient["bias"])
-            return {"kernel": _dot(frame.T, kernel), "bias": gradient["bias"]}
+            return {"kernel": turned(state.matrix.T, kernel), "bias": gradient["bias"]}
 
         def back(step: dict[str, Array]) -> dict[str, Array]:
-            kernel = _dot(frame, step["kernel"])
+            kernel = turned(state.matrix, step["kernel"])
             return {"kernel": kernel, "bias": step["bias"] - _dot(center, kernel)}
 
         updates, inner = optimizer.update(
