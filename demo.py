@@ -1,6 +1,6 @@
 """The web page: brush a hole into a picture and choose among many completions.
 
-    python demo.py --checkpoint=DIR
+    python demo.py [--checkpoint=DIR]
 
 Needs the optional dependencies: `pip install '.[demo]'`. Nothing is fetched from elsewhere, and
 only this machine reaches the page unless `--host` says otherwise.
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from absl import logging
 
 from uctgan_jax import compilation_cache
-from uctgan_jax.inpainting import Inpainter, bundled_models
+from uctgan_jax.inpainting import Inpainter
 
 try:
     from uctgan_jax import web
@@ -25,12 +25,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    bundled = bundled_models()
     parser.add_argument(
         "--checkpoint",
-        required=not bundled,
-        default=bundled[0] if bundled else None,
-        help="workdir of a run, its checkpoints, saved weights, or the name of a bundled model",
+        default="avatars64",
+        help="workdir of a run, its checkpoints, saved weights, or the name of a bundled model;"
+        " by default avatars64",
     )
     parser.add_argument("--port", type=int, help="default: the first free one from 7860")
     parser.add_argument(

@@ -94,11 +94,13 @@ def main(argv: list[str]) -> None:
 
 
 def run() -> None:
-    output = Path(_OUTPUT.value)
+    output = Path(_OUTPUT.value).expanduser()
     # An output that cannot be written should not cost an evaluation first.
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.is_dir():
         raise ValueError(f"--output={output} must be a file, but is a folder.")
+    if output.suffix in (".md", ".html"):
+        raise ValueError(f"--output={output} must not end in {output.suffix}: that is written too.")
 
     posterior = _PROTOCOL.value == "posterior"
     if posterior and (_COMPARE.value or _EXPORT.value):
@@ -116,8 +118,9 @@ def run() -> None:
         )
     if _EXPORT.value is not None:
         batches, num_examples = _pictures(config)
-        export_inputs(batches(), _EXPORT.value, num_examples=num_examples)
-        print(f"{num_examples} inputs with masks and truths are in {_EXPORT.value}")
+        folder = Path(_EXPORT.value).expanduser()
+        export_inputs(batches(), folder, num_examples=num_examples)
+        print(f"{num_examples} inputs with masks and truths are in {folder}")
         return
     figures, sheets = (_posterior if posterior else _completion)(inpainter, earlier, config)
     report = {
@@ -132,20 +135,22 @@ def run() -> None:
         **environment(),
     }
     write_report(output, report)
+    # Other reports in the folder have pictures of their own.
+    prefix = "" if output.stem == "report" else f"{output.stem}_"
     names = {}
     for title, sheet in sheets.items():
-        # The first one's name is the same for every report.
-        names[title] = re.sub(r"\W+", "_", f"contact_sheet {title}" if names else "contact_sheet")
-        names[title] += ".png"
+        # The first one's name is the same for every model.
+        name = re.sub(r"\W+", "_", f"contact_sheet {title}" if names else "contact_sheet")
+        names[title] = f"{prefix}{name}.png"
         write_image(output.with_name(names[title]), sheet)
     curves = None
     if "training" in report:
-        curves = "curves.svg"
+        curves = f"{prefix}curves.svg"
         output.with_name(curves).write_text(to_svg(report))
     output.with_suffix(".md").write_text(to_markdown(report, names, curves))
     output.with_suffix(".html").write_text(to_html(report, sheets))
     print(to_text(report))
-    print(f"\nWrote {output}, .md and .html, and {output.with_name('contact_sheet*.png')}")
+    print(f"\nWrote {output}, .md and .html, and {output.with_name(prefix + 'contact_sheet*.png')}")
 
 
 def _load(step: int | None) -> Inpainter:
@@ -204,7 +209,7 @@ def _completion(inpainter: Inpainter, earlier: list[int], config: ml_collections
     def measure(name: str, complete: Complete, digest: str, reconstruct=None):
         """A system's part of the report."""
         records = Records(
-            Path(_OUTPUT.value).with_suffix(".records"),
+            Path(_OUTPUT.value).expanduser().with_suffix(".records"),
             {
                 "completions_of": digest,
                 "guidance": inpainter.networks.guidance,

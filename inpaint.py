@@ -50,11 +50,11 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         required=True,
         help="workdir of a run, its checkpoints, saved weights, or the name of a bundled model",
     )
-    parser.add_argument("--image", type=Path, help="the picture, of any size and format")
-    parser.add_argument("--mask", type=Path, help="its mask, of the same size")
-    parser.add_argument("--images", type=Path, help="folder of pictures, at any depth")
-    parser.add_argument("--masks", type=Path, help="folder of their masks, under the same names")
-    parser.add_argument("--output", required=True, type=Path, help="folder for the completions")
+    parser.add_argument("--image", type=_path, help="the picture, of any size and format")
+    parser.add_argument("--mask", type=_path, help="its mask, of the same size")
+    parser.add_argument("--images", type=_path, help="folder of pictures, at any depth")
+    parser.add_argument("--masks", type=_path, help="folder of their masks, under the same names")
+    parser.add_argument("--output", required=True, type=_path, help="folder for the completions")
     parser.add_argument("--num_samples", type=int, default=8, help="how many completions of each")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same completions")
     parser.add_argument(
@@ -78,7 +78,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--instance",
         action="append",
         default=[],
-        type=Path,
+        type=_path,
         help="a picture to follow, instead of a draw; may be repeated",
     )
     parser.add_argument(
@@ -175,6 +175,11 @@ def _load(arguments: argparse.Namespace) -> Inpainter:
     inpainter = Inpainter.load(arguments.checkpoint, guidance=arguments.guidance)
     inpainter.check_selection(arguments.select)
     return inpainter
+
+
+def _path(text: str) -> Path:
+    """Shells leave the ~ of --output=~/DIR as it is."""
+    return Path(text).expanduser()
 
 
 def _two_numbers(text: str) -> tuple[int, int]:

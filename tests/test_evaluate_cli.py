@@ -165,9 +165,22 @@ def test_posterior_puts_the_oracle_beside_the_model(run):
     assert "Against the exact posterior" in (folder / "report.html").read_text()
 
 
+def test_a_second_report_in_a_folder_has_its_own_pictures(run, tmp_path):
+    run(output=str(tmp_path / "report.json"))
+    first = (tmp_path / "contact_sheet.png").read_bytes()
+    run.config.eval.num_samples = 2
+    run(output=str(tmp_path / "second.json"))
+    assert (tmp_path / "contact_sheet.png").read_bytes() == first
+    assert (tmp_path / "second_contact_sheet.png").read_bytes() != first
+    assert "(second_contact_sheet.png)" in (tmp_path / "second.md").read_text()
+    assert "(contact_sheet.png)" in (tmp_path / "report.md").read_text()
+
+
 def test_what_cannot_work_is_one_line_before_any_work(run, tmp_path):
     with pytest.raises(SystemExit, match="must be a file, but is a folder"):
         run(output=str(tmp_path))
+    with pytest.raises(SystemExit, match=r"report.md must not end in .md"):
+        run(output=str(tmp_path / "report.md"))
     with pytest.raises(SystemExit, match="No such file"):
         run(protocol="paper", inception_weights=str(tmp_path / "missing.pth"))
     with pytest.raises(SystemExit, match=r"has checkpoints of the steps \[2, 4, 6\]"):

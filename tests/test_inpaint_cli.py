@@ -117,6 +117,17 @@ def test_files_of_others_are_left_alone(checkpoint, files, capsys):
         assert other.read_bytes() == b"no picture of ours"
 
 
+def test_an_input_that_an_earlier_run_wrote_is_kept(checkpoint, files, capsys):
+    """It would be removed with the rest of that run, though nothing new takes its name."""
+    folder, _ = files
+    run(checkpoint, folder, "--num_samples=3")
+    out = folder / "out"
+    for options in (["--num_samples=1"], [f"--instance={out / '002.png'}"]):
+        run(checkpoint, folder, *options, image="out/002.png", status=1, read=False)
+        assert "002.png would be overwritten" in capsys.readouterr().err
+    assert {path.name for path in out.iterdir()} >= {"000.png", "001.png", "002.png", "scores.json"}
+
+
 def test_black_is_hole(checkpoint, files):
     folder, _ = files
     expected = run(checkpoint, folder)

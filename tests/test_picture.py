@@ -182,3 +182,11 @@ def test_refusals(tmp_path):
     picture = read_picture(encode(RGB))
     with pytest.raises(ValueError, match=r"mask \(12, 15\) must have .* \(12, 16\)"):
         write_picture(tmp_path / "out.png", picture, RGB, HOLE[:, 1:])
+
+
+@pytest.mark.parametrize("exif", [Image.Exif(), oriented(6)], ids=["plain", "turned"])
+def test_a_picture_beyond_the_limit_of_pixels_is_refused_by_name(tmp_path, monkeypatch, exif):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 90)  # half of the limit
+    (tmp_path / "huge.png").write_bytes(encode(RGB, exif=exif))
+    with pytest.raises(ValueError, match=r"huge.png: over 0.00018 megapixels"):
+        read_picture(tmp_path / "huge.png")

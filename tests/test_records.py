@@ -48,6 +48,14 @@ def test_a_line_that_was_cut_off_is_lost_alone(tmp_path, cut):
     assert records.path.read_bytes() == data
 
 
+def test_a_first_line_that_was_cut_off_is_written_again(tmp_path):
+    path = Records(tmp_path, OPTIONS).path
+    head = path.read_bytes()
+    path.write_bytes(head[:7])
+    Records(tmp_path, OPTIONS).add(record(0))
+    assert path.read_bytes().startswith(head) and len(Records(tmp_path, OPTIONS)) == 1
+
+
 def test_the_digest_tells_picture_and_mask():
     image, mask = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4, 1), np.uint8)
     assert len({digest(image, mask), digest(image + 1, mask), digest(image, mask + 1)}) == 3

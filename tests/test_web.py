@@ -49,6 +49,11 @@ class TestOpenPicture:
         (tmp_path / "p.png").write_bytes(content)
         assert_refused(web.open_picture, tmp_path / "p.png", message="not a picture")
 
+    def test_refuses_formats_that_tell_no_size_or_run_programs(self, tmp_path, image):
+        for kind in ("ICO", "EPS"):
+            Image.fromarray(image).resize((32, 32)).save(tmp_path / "p.png", kind)
+            assert_refused(web.open_picture, tmp_path / "p.png", message="not a picture")
+
     def test_refuses_half_a_picture(self, tmp_path, image):
         write_image(tmp_path / "p.png", image)
         data = (tmp_path / "p.png").read_bytes()

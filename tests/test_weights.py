@@ -59,13 +59,17 @@ def test_other_arrays_than_those_written_are_refused(tmp_path, params):
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, MODEL])
-@pytest.mark.parametrize("damage", ["missing", "cut"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "flipped"])
 def test_files_that_cannot_be_read_are_refused(tmp_path, params, name, damage):
     write_weights(tmp_path, params, CONFIG, 12)
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).unlink()
     if damage == "cut":
         (tmp_path / name).write_bytes(data[: len(data) // 2])
+    elif damage == "flipped":  # 20 bytes, in an array or in the JSON
+        middle = len(data) // 2
+        flipped = bytes(255 - byte for byte in data[middle : middle + 20])
+        (tmp_path / name).write_bytes(data[:middle] + flipped + data[middle + 20 :])
     with pytest.raises(DamagedCheckpointError, match="cannot be read"):
         read_weights(tmp_path)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -10,7 +11,9 @@ from typing import BinaryIO
 @contextlib.contextmanager
 def write_atomically(path: Path) -> Iterator[BinaryIO]:
     """A binary file to write to, which takes the name `path` when the block ends without error."""
-    partial = path.with_name(path.name + ".partial")
+    # Its own name: two that write the same file do not write into each other's.
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    partial = path.with_name(f"{path.name}.{writer}.partial")
     try:
         with partial.open("wb") as file:
             yield file

@@ -47,7 +47,7 @@ def read_image(source: str | Path | bytes) -> np.ndarray:
     plain = _decode_plain(data)
     if plain is not None:
         return plain
-    picture = _to_8_bit(_open(data, _name(source)))
+    picture = _to_8_bit(_open(data, name_of(source)), name_of(source))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")
@@ -76,7 +76,7 @@ def read_mask(
     if convention not in MASK_CONVENTIONS:
         allowed = ", ".join(MASK_CONVENTIONS)
         raise ValueError(f"Unknown mask convention {convention!r}: must be one of {allowed}.")
-    picture = _to_8_bit(_open(_read(source), _name(source)))
+    picture = _to_8_bit(_open(_read(source), name_of(source)), name_of(source))
     grey = None
     if picture.has_transparency_data:
         alpha = np.asarray(picture.convert("RGBA"))[..., 3]
@@ -86,7 +86,7 @@ def read_mask(
         grey = np.asarray(picture.convert("L"))
     if size is not None and grey.shape != tuple(size):
         raise ValueError(
-            f"{_name(source)}: the mask is {_size(grey.shape)} but must be {_size(size)} "
+            f"{name_of(source)}: the mask is {_size(grey.shape)} but must be {_size(size)} "
             "(height x width), the size of its picture."
         )
     white = grey >= 128
@@ -246,6 +246,11 @@ def _fit(picture: np.ndarray, cell: int) -> np.ndarray:
     return resize(np.ascontiguousarray(picture), height, width)
 
 
+def too_large(name: str) -> ValueError:
+    """What to raise for a picture that PIL refuses, whose limit is twice what it warns of."""
+    return ValueError(f"{name}: over {2 * Image.MAX_IMAGE_PIXELS / 1e6:g} megapixels.")
+
+
 def _open(data: bytes, name: str) -> Image.Image:
     """The decoded picture, upright, in whatever mode its file has."""
     try:
@@ -258,14 +263,18 @@ def _open(data: bytes, name: str) -> Image.Image:
         if bgr is None:
             raise ValueError(f"{name}: not a picture of a known format.") from error
         return Image.fromarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
+    except Image.DecompressionBombError as error:
+        raise too_large(name) from error
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ...
         raise ValueError(f"{name}: damaged picture ({error}).") from error
 
 
-def _to_8_bit(picture: Image.Image) -> Image.Image:
+def _to_8_bit(picture: Image.Image, name: str) -> Image.Image:
     """16-bit grey, which PIL would clip at 255, to 8 bits; other modes as they are."""
     if picture.mode == "F":
-        raise ValueError("Floating-point pictures have no fixed range: save as 8 or 16 bits.")
+        raise ValueError(
+            f"{name}: floating-point pictures have no fixed range: save as 8 or 16 bits."
+        )
     if picture.mode.startswith("I"):
         values = np.asarray(picture).astype(np.int64)
         if picture.mode != "I" or values.max() > 255:  # "I" has 32 bits, and any range
@@ -274,7 +283,8 @@ def _to_8_bit(picture: Image.Image) -> Image.Image:
     return picture
 
 
-def _name(source: str | Path | bytes) -> str:
+def name_of(source: str | Path | bytes) -> str:
+    """How errors call a picture."""
     return f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source)
 
 

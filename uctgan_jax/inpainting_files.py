@@ -84,9 +84,6 @@ def complete_file(
     output = Path(output).expanduser()
     names = [_file_name(number) for number in range(len(instances) or num_samples)]
     check_walk(walk, len(names))
-    for path in (image, mask, *instances):
-        if Path(path).expanduser().resolve() in [(output / n).resolve() for n in (*names, GRID)]:
-            raise ValueError(f"{path} would be overwritten: choose another output than {output}")
     origin = {
         "image": {"file": Path(image).name, "sha256": _file_digest(image)},
         "mask": {"file": Path(mask).name, "sha256": _file_digest(mask)},
@@ -102,6 +99,11 @@ def complete_file(
     }
     if skip_finished and _is_finished(output, origin):
         return False
+    earlier = _earlier_files(output)
+    replaced = {(output / name).resolve() for name in (*names, GRID, *earlier)}
+    for path in (image, mask, *instances):
+        if Path(path).expanduser().resolve() in replaced:
+            raise ValueError(f"{path} would be overwritten: choose another output than {output}")
 
     picture = read_picture(image)
     hole = read_mask(mask, convention=mask_convention, size=picture.pixels.shape[:2])
@@ -115,7 +117,8 @@ def complete_file(
         select=select,
         instances=references or None,
     )
-    _remove_earlier(output)
+    for name in earlier:
+        (output / name).unlink(missing_ok=True)
     for name, completion in zip(names, result.images, strict=True):
         write_picture(output / name, picture, completion, hole)
     write_image(output / GRID, _grid(picture.pixels, hole, result.images, references))
@@ -301,15 +304,14 @@ def _file_name(number: int) -> str:
     return f"{number:03d}.png"
 
 
-def _remove_earlier(output: Path) -> None:
-    """Removes what the scores in a folder say was written with them, and at last the scores."""
+def _earlier_files(output: Path) -> list[str]:
+    """What the scores in a folder say was written with them, and at last the scores."""
     try:
         scores = json.loads((output / SCORES).read_text())
         count, walked = len(scores["completions"]), scores["walk"] is not None
     except (OSError, ValueError, LookupError, TypeError):  # none, or not ours
-        return
-    for name in [*map(_file_name, range(count)), GRID, *[WALK] * walked, SCORES]:
-        (output / name).unlink(missing_ok=True)
+        return []
+    return [*map(_file_name, range(count)), GRID, *[WALK] * walked, SCORES]
 
 
 @functools.lru_cache(maxsize=64)  # instances are the same for all pictures of a folder

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from uctgan_jax.files import write_atomically
-from uctgan_jax.images import read_image
+from uctgan_jax.images import name_of, read_image, too_large
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*")
@@ -53,7 +53,7 @@ def read_picture(source: str | Path | bytes) -> Picture:
     """
     pixels = read_image(source)
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    tags = _read_tags(data)
+    tags = _read_tags(data, name_of(source))
     profile = tags.icc_profile
     if profile is not None and profile[16:20] != b"RGB ":
         profile = None
@@ -63,8 +63,7 @@ def read_picture(source: str | Path | bytes) -> Picture:
             stored = _upright(stored, tags.orientation)
         return Picture(_over_white(stored), stored, profile)
     if tags.mode in ("I", "F"):
-        name = "the picture" if isinstance(source, bytes) else source
-        raise ValueError(f"{name}: 32 bits a channel: save it with 8 or 16")
+        raise ValueError(f"{name_of(source)}: 32 bits a channel: save it with 8 or 16")
     if tags.is_transparent:
         upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
         return Picture(pixels, np.asarray(upright.convert("RGBA")), profile)
@@ -121,7 +120,7 @@ class _Tags:
     is_transparent: bool = False
 
 
-def _read_tags(data: bytes) -> _Tags:
+def _read_tags(data: bytes, name: str) -> _Tags:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return _Tags(
@@ -132,6 +131,8 @@ def _read_tags(data: bytes) -> _Tags:
             )
     except Image.UnidentifiedImageError:  # some of those that OpenCV knows
         return _Tags()
+    except Image.DecompressionBombError as error:
+        raise too_large(name) from error
 
 
 def _decode_deep(data: bytes) -> np.ndarray | None:

@@ -29,10 +29,8 @@ class Records:
         head = json.dumps({"options": options}, sort_keys=True)
         self.path = Path(folder) / f"{hashlib.sha256(head.encode()).hexdigest()[:16]}.jsonl"
         self._records: dict[tuple[int, str], dict] = {}
-        if self.path.exists():
-            self._read()
-        else:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists() or not self._read():
             self._append(head)
 
     def __len__(self) -> int:
@@ -51,7 +49,8 @@ class Records:
         with self.path.open("a") as file:
             file.write(line + "\n")
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Reads the records; returns whether there is a first line."""
         *lines, cut_off = self.path.read_bytes().split(b"\n")
         if cut_off:
             with self.path.open("r+b") as file:
@@ -59,6 +58,7 @@ class Records:
         for line in lines[1:]:
             record = json.loads(line, object_hook=_decode)
             self._records[record["index"], record["inputs"]] = record
+        return bool(lines)
 
 
 def digest(image: np.ndarray, mask: np.ndarray) -> str:

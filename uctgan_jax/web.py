@@ -35,6 +35,7 @@ from uctgan_jax.metrics.posterior import FACE_WINDOW
 
 MAX_UPLOAD = "20mb"
 MAX_PIXELS = 16_000_000  # a phone's photograph has 12 million
+UPLOAD_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MIN_SIDE, MAX_SIDE = 16, 8192
 MAX_WAITING = 16  # requests in the queue; more are told to come back
 MAX_SESSIONS = 16  # whose pictures are kept in memory
@@ -86,7 +87,9 @@ def open_picture(path: str | Path) -> np.ndarray:
     """
     data = Path(path).read_bytes()
     try:
-        with Image.open(io.BytesIO(data)) as header:  # before decoding: a small file can be huge
+        # Before decoding: a small file can be huge. Other formats have programs run, or decode to
+        # other sizes than they tell.
+        with Image.open(io.BytesIO(data), formats=UPLOAD_FORMATS) as header:
             width, height = header.size
     except Image.DecompressionBombError as error:
         raise refusal(f"The picture has more than {MAX_PIXELS // 10**6} megapixels.") from error
@@ -183,7 +186,7 @@ def draw(
     mask: np.ndarray,
     *,
     num_samples: int,
-    seed: int,
+    seed: int | None,
     select: str | None = None,
     reference: np.ndarray | None = None,
 ) -> tuple[Drawing, list[np.ndarray]]:
@@ -198,7 +201,7 @@ def draw(
     """
     if num_samples not in NUM_SAMPLES:
         raise refusal(f"How many must be one of {', '.join(map(str, NUM_SAMPLES))}.")
-    if not 0 <= seed < 2**31:
+    if seed is None or not 0 <= seed < 2**31:
         raise refusal("The draw must be a number from 0 to 2147483647.")
     try:
         made = [inpainter.complete(image, mask, num_samples, seed, select=select)]
@@ -461,7 +464,7 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
         remove.click(remove_reference, None, guided, **plain)
         go.click(None, js=_scroll_to("completions"), **plain)
         go.click(_told(complete), given, completed, show_progress_on=gallery, **model)
-        others.click(lambda seed: seed + 1, seed, seed, **plain).then(
+        others.click(lambda seed: (seed or 0) + 1, seed, seed, **plain).then(
             _told(complete), given, completed, show_progress_on=gallery, **model
         )
         gallery.select(

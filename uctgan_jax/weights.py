@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def read_weights(folder: Path) -> tuple[PyTree, dict[str, Any], int, str]:
         with np.load(folder / WEIGHTS) as arrays:
             params = _tree({name: arrays[name] for name in arrays.files})
         config, step, expected = model["config"], model["step"], model["digest"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DamagedCheckpointError(f"the weights in {folder} cannot be read ({error})") from error
     if digest(params) != expected:
         raise DamagedCheckpointError(

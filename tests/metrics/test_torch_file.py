@@ -1,5 +1,8 @@
 """The files in `data` were written by `torch.save` of PyTorch 2.13, in both of its formats."""
 
+import collections
+import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,15 @@ def test_reads_both_formats(name):
     for key, value in expected.items():
         np.testing.assert_array_equal(arrays[key], value)
         assert arrays[key].dtype == value.dtype
+
+
+def test_a_modules_own_dictionary_is_read(tmp_path):
+    """`Module.state_dict()` gives an OrderedDict with an attribute."""
+    state = collections.OrderedDict()
+    state._metadata = {"": {"version": 1}}
+    with zipfile.ZipFile(tmp_path / "state.pth", "w") as file:
+        file.writestr("state/data.pkl", pickle.dumps(state, protocol=2))
+    assert read_torch_file(tmp_path / "state.pth") == {}
 
 
 def test_builds_no_other_objects():

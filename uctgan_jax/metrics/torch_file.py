@@ -4,6 +4,7 @@ import io
 import pickle
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +33,21 @@ def read_torch_file(path: str | Path) -> dict[str, np.ndarray]:
         if zipfile.is_zipfile(io.BytesIO(data)):
             return _read_zip(zipfile.ZipFile(io.BytesIO(data)))
         return _read_legacy(io.BytesIO(data))
-    except (pickle.UnpicklingError, EOFError, KeyError, struct.error, IndexError) as error:
+    except (
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        struct.error,
+    ) as error:
         raise ValueError(f"{path} is not a PyTorch file of tensors: {error!r}") from error
+
+
+class _Dictionary(dict):
+    """Modules hang attributes on the dictionaries of their tensors."""
 
 
 class _Storage:
@@ -61,7 +75,7 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module, name):
         if (module, name) == ("collections", "OrderedDict"):
-            return dict
+            return _Dictionary
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _Tensor
         if module == "torch" and name in _TYPES:
