@@ -35,7 +35,7 @@ from uctgan_jax.metrics.posterior import FACE_WINDOW
 
 MAX_UPLOAD = "20mb"
 MAX_PIXELS = 16_000_000  # a phone's photograph has 12 million
-UPLOAD_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+UPLOAD_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MIN_SIDE, MAX_SIDE = 16, 8192
 MAX_WAITING = 16  # requests in the queue; more are told to come back
 MAX_SESSIONS = 16  # whose pictures are kept in memory
