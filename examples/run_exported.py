@@ -14,7 +14,8 @@ from jax import export
 from PIL import Image
 
 model, picture, mask, output = map(Path, sys.argv[1:5])
-num_samples, seed = (int(value) for value in [*sys.argv[5:7], *("8", "0")[len(sys.argv) - 5 :]])
+num_samples = int(sys.argv[5]) if len(sys.argv) > 5 else 8
+seed = int(sys.argv[6]) if len(sys.argv) > 6 else 0
 
 exported = export.deserialize(bytearray(model.read_bytes()))
 images_shape, _, codes_shape = (argument.shape for argument in exported.in_avals)
