@@ -133,3 +133,17 @@ def assert_trees_equal(a, b, **tolerance) -> None:
             np.testing.assert_allclose(x, y, err_msg=name, **tolerance)
         else:
             np.testing.assert_array_equal(x, y, err_msg=name)
+
+
+@pytest.fixture
+def compilations():
+    """Grows by one name with each program that is compiled."""
+    seen = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            seen.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield seen
+    jax.monitoring.unregister_event_duration_listener(listen)

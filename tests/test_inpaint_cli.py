@@ -31,8 +31,9 @@ def checkpoint(tmp_path_factory, networks, picture_folder):
     config = run_config(picture_folder)
     optimizers = make_optimizers(**config.optimizer, num_steps=1)
     create = jax.jit(lambda: create_train_state(jax.random.key(0), networks, optimizers))
+    state = jax.device_get(create()).replace(step=np.int32(1))  # D is asked after a step of its own
     with Checkpoints(folder) as checkpoints:
-        checkpoints.save(jax.device_get(create()), config_dict(config), error=1.0)
+        checkpoints.save(state, config_dict(config), error=1.0)
     return folder.parent
 
 
@@ -80,7 +81,7 @@ def test_writes_every_completion_a_grid_and_the_scores(checkpoint, files):
 
     written = scores(folder / "out")
     assert written["seed"] == 0 and written["temperature"] == 1 and written["select"] is None
-    assert written["checkpoint"]["step"] == 0 and len(written["checkpoint"]["digest"]) == 64
+    assert written["checkpoint"]["step"] == 1 and len(written["checkpoint"]["digest"]) == 64
     assert [c["file"] for c in written["completions"]] == ["000.png", "001.png", "002.png"]
     for completion in written["completions"]:
         assert np.isfinite(completion["realism"]) and completion["difference"] > 0

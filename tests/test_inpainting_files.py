@@ -17,20 +17,6 @@ def on_two_devices(inpainter):
     return Inpainter(inpainter.config, params, 7, inpainter.digest, devices=jax.devices()[:2])
 
 
-@pytest.fixture
-def compilations():
-    """Grows by one name with each program that is compiled."""
-    seen = []
-
-    def listen(event, duration, **_):
-        if event == "/jax/core/compile/backend_compile_duration":
-            seen.append(event)
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield seen
-    jax.monitoring.unregister_event_duration_listener(listen)
-
-
 def write_pictures(folder, sizes):
     rng = np.random.default_rng(0)
     for number, (height, width) in enumerate(sizes):

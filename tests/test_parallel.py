@@ -79,6 +79,27 @@ def test_eight_devices_whiten_what_the_prior_sees_as_one(networks, patches, mode
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_what_is_compiled_ahead_is_not_compiled_again(mode, compilations):
+    parallel = DataParallel(mode)
+
+    def step(state, batch):
+        mean = batch["x"].mean()
+        return state + (jax.lax.pmean(mean, parallel.axis_name) if parallel.axis_name else mean), {}
+
+    def batch(size):
+        return parallel.shard({"x": np.arange(size * 3, dtype=np.float32).reshape(size, 3)})
+
+    state, first, other = parallel.replicate(np.float32(1)), batch(8), batch(16)
+    steps = [parallel.compile_ahead(parallel.compile(step), state, first, size) for size in (8, 16)]
+    assert compilations
+    compilations.clear()
+    for compiled, examples in zip(steps, (first, other), strict=True):
+        state, _ = compiled(state, examples)
+    assert parallel.fetch(state) == 1 + 11.5 + 23.5
+    assert not compilations
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_state_survives_the_round_trip(mode):
     parallel = DataParallel(mode)
     state = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.int32(4)}

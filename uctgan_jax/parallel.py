@@ -106,25 +106,23 @@ class DataParallel:
         )
 
     def compile_ahead(
-        self, step: Callable, state: PyTree, batch: PyTree, batch_size: int
+        self, step: Callable, state: PyTree, batch: Mapping[str, jax.Array], batch_size: int
     ) -> Callable:
         """Compiles what `compile` gave for `batch_size` examples like those of `batch`.
 
         In all processes: the first collective operation then finds every one ready; the one on
-        CPUs gives up on those that compile 30 seconds longer. `pmap` is left to compile when it is
-        called: it takes each process's own rows there, which what it compiles ahead does not.
+        CPUs gives up on those that compile 30 seconds longer.
         """
-        if self.mode == "pmap":
-            return step
-        batch = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(
-                (batch_size, *x.shape[1:]), x.dtype, sharding=x.sharding
-            ),
-            batch,
+        rows = batch_size * len(self._local_devices) // len(self.devices)
+        leading = 2 if self.mode == "pmap" else 1
+        batch = self.shard(
+            {name: np.zeros((rows, *x.shape[leading:]), x.dtype) for name, x in batch.items()}
         )
         compiled = step.lower(state, batch).compile()
         ocp.multihost.sync_global_processes("uctgan_jax: step compiled")
-        return compiled
+        # What `pmap` compiles ahead takes the rows of all processes, not each one's own. Its own
+        # calls do, and find the program compiled.
+        return step if self.mode == "pmap" else compiled
 
     def replicate(self, state: PyTree) -> PyTree:
         """Puts a state on all devices, in new buffers, which donation may then take."""
