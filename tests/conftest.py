@@ -2,8 +2,11 @@
 
 import os
 
-# Before JAX is imported anywhere. Tests that use one device take the first.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+# Before JAX is imported anywhere. Tests that use one device take the first. Their programs are small
+# and run a few times: what LLVM would make faster takes it longer to compile than it saves.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+)
 os.environ["JAX_PLATFORMS"] = "cpu"
 
 import cv2

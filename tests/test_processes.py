@@ -46,7 +46,7 @@ def start(workdir, pictures, *, steps=3, mode="shard_map", processes, devices):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = re.sub(r"(device_count)=\d+", rf"\1={devices}", os.environ["XLA_FLAGS"])
     environment = {**os.environ, "XLA_FLAGS": flags}
     arguments = [str(a) for a in (workdir, pictures, steps, mode, processes)]
     started = [
