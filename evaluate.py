@@ -94,7 +94,7 @@ def main(argv: list[str]) -> None:
 
 
 def run() -> None:
-    output = Path(_OUTPUT.value).expanduser()
+    output = _output()
     # An output that cannot be written should not cost an evaluation first.
     output.parent.mkdir(parents=True, exist_ok=True)
     if output.is_dir():
@@ -198,6 +198,10 @@ def _pictures(config: ml_collections.ConfigDict):
     return batches, num_examples
 
 
+def _output() -> Path:
+    return Path(_OUTPUT.value).expanduser()
+
+
 def _completion(inpainter: Inpainter, earlier: list[int], config: ml_collections.ConfigDict):
     extractor, features = _extractor() if _PROTOCOL.value == "paper" else (None, None)
     batches, num_examples = _pictures(config)
@@ -209,7 +213,7 @@ def _completion(inpainter: Inpainter, earlier: list[int], config: ml_collections
     def measure(name: str, complete: Complete, digest: str, reconstruct=None):
         """A system's part of the report."""
         records = Records(
-            Path(_OUTPUT.value).expanduser().with_suffix(".records"),
+            _output().with_suffix(".records"),
             {
                 "completions_of": digest,
                 "guidance": inpainter.networks.guidance,

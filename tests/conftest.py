@@ -2,8 +2,8 @@
 
 import os
 
-# Before JAX is imported anywhere. Tests that use one device take the first. Their programs are small
-# and run a few times: what LLVM would make faster takes it longer to compile than it saves.
+# Before JAX is imported anywhere. Tests that use one device take the first. Their programs are
+# small and run a few times: LLVM would take longer to make them faster than that saves.
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
 )
@@ -53,12 +53,8 @@ def networks() -> Networks:
     return build_networks(image_size=32, **TINY_MODEL)
 
 
-@pytest.fixture(scope="session")
-def inpainter(networks) -> Inpainter:
-    """An untrained model."""
-    config = default.get_config(32)
-    config.reconstruction_steps = 0
-    config.model = TINY_MODEL
+def model_params(networks, seed):
+    """All that a model file holds, untrained."""
 
     @jax.jit
     def init(key):
@@ -66,7 +62,17 @@ def inpainter(networks) -> Inpainter:
         judge = {"discriminator": discriminator, "spectral_norm": spectral_norm}
         return networks.init_generator(key) | judge
 
-    params = jax.device_get(init(jax.random.key(3)))
+    return init(jax.random.key(seed))
+
+
+@pytest.fixture(scope="session")
+def inpainter(networks) -> Inpainter:
+    """An untrained model."""
+    config = default.get_config(32)
+    config.reconstruction_steps = 0
+    config.model = TINY_MODEL
+
+    params = jax.device_get(model_params(networks, seed=3))
     return Inpainter(config, params, step=7, digest=digest(params))
 
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.conftest import TINY_MODEL, assert_trees_equal
+from tests.conftest import TINY_MODEL, assert_trees_equal, model_params
 from uctgan_jax.growth import grow, grown_sizes
 from uctgan_jax.nets import build_networks
 
@@ -15,24 +15,14 @@ LARGE = {
 }
 
 
-def parameters(networks, seed):
-    @jax.jit
-    def init(key):
-        discriminator, spectral_norm = networks.init_discriminator(key)
-        judge = {"discriminator": discriminator, "spectral_norm": spectral_norm}
-        return networks.init_generator(key) | judge
-
-    return init(jax.random.key(seed))
-
-
 @pytest.fixture(scope="module")
 def small(networks):
-    return parameters(networks, seed=3)
+    return model_params(networks, seed=3)
 
 
 @pytest.fixture(scope="module")
 def fresh():
-    return parameters(build_networks(image_size=64, **LARGE["model"]), seed=4)
+    return model_params(build_networks(image_size=64, **LARGE["model"]), seed=4)
 
 
 def test_of_doubled_pixels_all_but_g_give_what_they_gave(networks, small, fresh, batch):
