@@ -90,7 +90,7 @@ def test_what_is_compiled_ahead_is_not_compiled_again(mode, compilations):
         return parallel.shard({"x": np.arange(size * 3, dtype=np.float32).reshape(size, 3)})
 
     state, first, other = parallel.replicate(np.float32(1)), batch(8), batch(16)
-    steps = [parallel.compile_ahead(parallel.compile(step), state, first, size) for size in (8, 16)]
+    steps = parallel.compile_ahead([parallel.compile(step)] * 2, state, first, (8, 16))
     assert compilations
     compilations.clear()
     for compiled, examples in zip(steps, (first, other), strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -106,23 +107,33 @@ class DataParallel:
         )
 
     def compile_ahead(
-        self, step: Callable, state: PyTree, batch: Mapping[str, jax.Array], batch_size: int
-    ) -> Callable:
-        """Compiles what `compile` gave for `batch_size` examples like those of `batch`.
+        self,
+        steps: Sequence[Callable],
+        state: PyTree,
+        batch: Mapping[str, jax.Array],
+        batch_sizes: Sequence[int],
+    ) -> list[Callable]:
+        """Compiles what `compile` gave, each step for so many examples like those of `batch`.
 
-        In all processes: the first collective operation then finds every one ready; the one on
-        CPUs gives up on those that compile 30 seconds longer.
+        All at once, and in all processes: the first collective operation then finds every one
+        ready; the one on CPUs gives up on those that compile 30 seconds longer.
         """
-        rows = batch_size * len(self._local_devices) // len(self.devices)
         leading = 2 if self.mode == "pmap" else 1
-        batch = self.shard(
-            {name: np.zeros((rows, *x.shape[leading:]), x.dtype) for name, x in batch.items()}
-        )
-        compiled = step.lower(state, batch).compile()
-        ocp.multihost.sync_global_processes("uctgan_jax: step compiled")
+
+        def lower(step: Callable, batch_size: int) -> jax.stages.Lowered:
+            rows = batch_size * len(self._local_devices) // len(self.devices)
+            examples = {
+                name: np.zeros((rows, *x.shape[leading:]), x.dtype) for name, x in batch.items()
+            }
+            return step.lower(state, self.shard(examples))
+
+        lowered = list(map(lower, steps, batch_sizes))
+        with concurrent.futures.ThreadPoolExecutor() as threads:
+            compiled = list(threads.map(jax.stages.Lowered.compile, lowered))
+        ocp.multihost.sync_global_processes("uctgan_jax: steps compiled")
         # What `pmap` compiles ahead takes the rows of all processes, not each one's own. Its own
         # calls do, and find the program compiled.
-        return step if self.mode == "pmap" else compiled
+        return list(steps) if self.mode == "pmap" else compiled
 
     def replicate(self, state: PyTree) -> PyTree:
         """Puts a state on all devices, in new buffers, which donation may then take."""

@@ -244,12 +244,12 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             if phases:
                 batches = batches_from(phases[0], first_step)
                 batch = next(batches)
-                steps = [
-                    parallel.compile_ahead(
-                        parallel.compile(make_step(**phase.kind)), state, batch, phase.batch_size
-                    )
-                    for phase in phases
-                ]
+                steps = parallel.compile_ahead(
+                    [parallel.compile(make_step(**phase.kind)) for phase in phases],
+                    state,
+                    batch,
+                    [phase.batch_size for phase in phases],
+                )
                 batches = log.timed(itertools.chain([batch], batches))
                 log.start_clock()
             for step in range(first_step + 1, config.num_train_steps + 1):
