@@ -40,7 +40,7 @@ train-demo: setup
 	@echo "Look at out/tiny/contact_sheet.png; the figures are in out/tiny/report.json."
 
 test: $(VENV)/.installed-test
-	$(RUN) -m pytest -n 2 --durations=10
+	$(RUN) -m pytest -n 2 --dist loadfile --durations=25
 
 # Debian and Ubuntu have it as a package: apt-get install chromium
 test-browser: $(VENV)/.installed-test

@@ -224,7 +224,7 @@ def make_train_step(
             "instance": normalize(batch["instance"]),
             "mask": batch["mask"].astype(jnp.float32),
         }
-        scalars, grads = {}, {}
+        scalars, grads, moved = {}, {}, {}
         whitening = {}
         if generates:
             (scalars["loss/generator"], (terms, fakes, own, condition)), grads["generator"] = (
@@ -244,7 +244,7 @@ def make_train_step(
                 state.prior_params, *own, condition, keys[:, 2]
             )
         if weights.adversarial:
-            (scalars["loss/discriminator"], spectral_norm), grads["discriminator"] = (
+            (scalars["loss/discriminator"], moved["spectral_norm"]), grads["discriminator"] = (
                 jax.value_and_grad(discriminator_loss, has_aux=True)(
                     state.discriminator_params,
                     state,
@@ -256,40 +256,36 @@ def make_train_step(
         if axis_name is not None:
             grads, scalars = jax.lax.pmean((grads, scalars), axis_name)
 
-        def advance(state: TrainState) -> TrainState:
-            moved = {}
-            if weights.adversarial:
-                moved["spectral_norm"] = spectral_norm
-            for player, gradients in grads.items():
-                params = getattr(state, f"{player}_params")
-                if player == "generator":
-                    params = trained(params, frozen)
-                moved[f"{player}_params"], moved[f"{player}_opt_state"] = _update(
-                    getattr(optimizers, player),
-                    gradients,
-                    getattr(state, f"{player}_opt_state"),
-                    params,
-                    **whitening.get(player, {}),
-                )
-            newest = dict(moved.get("generator_params", {}))
-            if generates:
-                moved["generator_params"] = state.generator_params | newest
-            if weights.prior:
-                newest["prior"] = moved["prior_params"]
-                if generates:  # later, the guide stays what the prior was when it was left alone
-                    newest["guide"] = moved["prior_params"]
-            moved["ema_params"] = state.ema_params | _moving_average(
-                {name: state.ema_params[name] for name in newest}, newest, state.step, ema_decay
+        for player, gradients in grads.items():
+            params = getattr(state, f"{player}_params")
+            if player == "generator":
+                params = trained(params, frozen)
+            moved[f"{player}_params"], moved[f"{player}_opt_state"] = _update(
+                getattr(optimizers, player),
+                gradients,
+                getattr(state, f"{player}_opt_state"),
+                params,
+                **whitening.get(player, {}),
             )
-            return state.replace(**moved)
+        newest = dict(moved.get("generator_params", {}))
+        if generates:
+            moved["generator_params"] = state.generator_params | newest
+        if weights.prior:
+            newest["prior"] = moved["prior_params"]
+            if generates:  # later, the guide stays what the prior was when it was left alone
+                newest["guide"] = moved["prior_params"]
+        moved["ema_params"] = state.ema_params | _moving_average(
+            {name: state.ema_params[name] for name in newest}, newest, state.step, ema_decay
+        )
 
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm + sum(scalars.values()))
-        # A branch: choosing for each array would read and write the whole state once more.
-        state = jax.lax.cond(finite, advance, lambda state: state, state)
+        kept = {name: getattr(state, name) for name in moved}
+        moved = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, kept)
         state = state.replace(
             step=state.step + 1,
             nonfinite_steps=jnp.where(finite, 0, state.nonfinite_steps + 1),
+            **moved,
         )
         return state, scalars | {"gradient_norm": norm, "nonfinite": 1.0 - finite}
 
