@@ -10,8 +10,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from absl import logging
-
 from uctgan_jax import compilation_cache
 from uctgan_jax.inpainting import Inpainter
 
@@ -41,7 +39,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs the command line; bad input ends it with one line that says what is wrong."""
     arguments = parse_arguments(argv)
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of what we asked for
     compilation_cache.enable()
     try:
         inpainter = Inpainter.load(arguments.checkpoint)

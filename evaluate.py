@@ -28,7 +28,7 @@ from pathlib import Path
 
 import ml_collections
 import numpy as np
-from absl import app, flags, logging
+from absl import app, flags
 from ml_collections import config_flags
 
 from uctgan_jax import compilation_cache, posterior_benchmark
@@ -85,7 +85,6 @@ _SHOWN_SAMPLES = 8  # completions a row of a contact sheet
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of what we asked for
     compilation_cache.enable()
     try:
         run()

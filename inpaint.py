@@ -24,8 +24,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import logging
-
 from uctgan_jax import compilation_cache, images
 from uctgan_jax.inpainting import Inpainter
 from uctgan_jax.inpainting_files import (
@@ -119,7 +117,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status, having said what is wrong in one line."""
     arguments = parse_arguments(argv)
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of what we asked for
     compilation_cache.enable()
     options = dict(
         num_samples=arguments.num_samples,

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from absl import logging
 
 from tests.conftest import assert_trees_equal
 from uctgan_jax.checkpoints import Checkpoints
@@ -62,6 +63,15 @@ def test_a_checkpoint_that_cannot_be_saved_is_an_error(tmp_path, state):
     save(tmp_path, state, 2)
     with pytest.raises(ValueError, match=r"step 1 cannot be saved in .* \[2\]"):
         save(tmp_path, state, 1)
+
+
+def test_only_reading_warns_of_nothing_and_silences_no_others(tmp_path, state, caplog):
+    save(tmp_path, state, 1)
+    caplog.clear()
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        checkpoints.restore_model()
+    logging.warning("of something else")
+    assert [record.getMessage() for record in caplog.records] == ["of something else"]
 
 
 def test_nothing_there(tmp_path, state):

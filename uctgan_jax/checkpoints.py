@@ -8,9 +8,10 @@ is the step itself.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,21 +39,22 @@ class Checkpoints:
           read_only: neither make the folder nor tidy it: its run may be under way.
         """
         self.directory = Path(directory).expanduser().absolute()
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-                    [
-                        checkpoint_managers.LatestN(keep),
-                        checkpoint_managers.BestN(get_metric_fn=_negative_error, n=1),
-                    ]
+        with _errors_alone() if read_only else contextlib.nullcontext():
+            self._manager = ocp.CheckpointManager(
+                self.directory,
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+                        [
+                            checkpoint_managers.LatestN(keep),
+                            checkpoint_managers.BestN(get_metric_fn=_negative_error, n=1),
+                        ]
+                    ),
+                    best_fn=_negative_error,  # without it Orbax forgets metrics between processes
+                    create=not read_only,
+                    cleanup_tmp_directories=not read_only,
+                    read_only=read_only,
                 ),
-                best_fn=_negative_error,  # without it Orbax forgets metrics between processes
-                create=not read_only,
-                cleanup_tmp_directories=not read_only,
-                read_only=read_only,
-            ),
-        )
+            )
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -189,6 +191,17 @@ class Checkpoints:
                     " were saved"
                 )
         return restored
+
+
+@contextlib.contextmanager
+def _errors_alone() -> Iterator[None]:
+    """No warnings: Orbax has some of what `read_only` asks for."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _free_name(folder: Path) -> Path:
