@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from orbax.checkpoint import checkpoint_managers
 
+from uctgan_jax import quiet
 from uctgan_jax.train_state import TrainState
 from uctgan_jax.weights import DamagedCheckpointError, OtherNetworksError, check_structure, digest
 
@@ -39,7 +40,8 @@ class Checkpoints:
           read_only: neither make the folder nor tidy it: its run may be under way.
         """
         self.directory = Path(directory).expanduser().absolute()
-        with _errors_alone() if read_only else contextlib.nullcontext():
+        # Orbax warns of what `read_only` asks for.
+        with quiet.errors_alone("absl") if read_only else contextlib.nullcontext():
             self._manager = ocp.CheckpointManager(
                 self.directory,
                 options=ocp.CheckpointManagerOptions(
@@ -191,17 +193,6 @@ class Checkpoints:
                     " were saved"
                 )
         return restored
-
-
-@contextlib.contextmanager
-def _errors_alone() -> Iterator[None]:
-    """No warnings: Orbax has some of what `read_only` asks for."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
 
 
 def _free_name(folder: Path) -> Path:

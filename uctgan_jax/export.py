@@ -18,10 +18,8 @@ for any B and K from 1 on. S, Z and where the model comes from are in `OUTPUT.js
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -32,6 +30,7 @@ import jax.numpy as jnp
 from jax import export
 from jax.extend.core import jaxpr_as_fun
 
+from uctgan_jax import quiet
 from uctgan_jax.files import write_atomically, write_text
 from uctgan_jax.inpainting import Inpainter, complete_codes
 from uctgan_jax.nets import blocks, build_networks
@@ -69,7 +68,8 @@ def to_onnx(inpainter: Inpainter) -> bytes:
     # ONNX cannot pad between elements, as the networks' own form of doubling does.
     with mock.patch.object(blocks, "upsample", _repeat):
         jaxpr = jax.make_jaxpr(_completing_function(inpainter, "float32"))(*shapes)
-    with _quiet("jax2onnx", "onnx_ir"):
+    # The converter warns of every value whose type it leaves to be inferred.
+    with quiet.errors_alone("jax2onnx", "onnx_ir"):
         model = jax2onnx.to_onnx(
             jaxpr_as_fun(jaxpr),
             inputs=shapes,
@@ -182,19 +182,6 @@ def check_output(output: Path) -> None:
 def _repeat(x: jax.Array) -> jax.Array:
     """What `blocks.upsample` gives: every row and column twice."""
     return einops.repeat(x, "b h w c -> b (h p) (w q) c", p=2, q=2)
-
-
-@contextlib.contextmanager
-def _quiet(*loggers: str) -> Iterator[None]:
-    """Errors only: the converter warns of every value whose type it leaves to be inferred."""
-    levels = {logging.getLogger(name): logging.getLogger(name).level for name in loggers}
-    for logger in levels:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in levels.items():
-            logger.setLevel(level)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -31,7 +31,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import absl.logging
 import cv2
 import numpy as np
 import python_avatars
@@ -39,6 +38,7 @@ import resvg_py
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from uctgan_jax import quiet
 from uctgan_jax.data.workers import check_main_is_guarded, cpu_count, map_in_processes
 
 VERSION = "1.0.0"
@@ -357,15 +357,12 @@ def prepared_avatars(
 @contextlib.contextmanager
 def _quiet_tfds() -> Iterator[None]:
     """Our own progress bar is all there is to say: nothing is downloaded here."""
-    verbosity = absl.logging.get_verbosity()
-    absl.logging.set_verbosity(absl.logging.ERROR)
     tfds.disable_progress_bar()
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with quiet.errors_alone("absl"), contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         tfds.enable_progress_bar()
-        absl.logging.set_verbosity(verbosity)
 
 
 def main() -> None:
