@@ -61,6 +61,38 @@ def test_kl_divergence():
     np.testing.assert_allclose(value, 0.5 * (4 + 4 - 1 - np.log(4.0)) / 2, rtol=1e-6)
 
 
+def test_flow_matching_asks_for_the_mean_velocity_of_all_pairs_that_meet_there():
+    rng = np.random.default_rng(0)
+    noise, code = rng.normal(size=(2, 200_000)) * [[1.0], [0.5]] + [[0.0], [2.0]]
+    way = 0.7 * noise + 0.3 * code
+    fit = np.polynomial.Polynomial.fit(way, code - noise, 1)
+    codes = {"mean": jnp.full((1, 1), 2.0), "log_variance": jnp.log(jnp.full((1, 1), 0.25))}
+    points = jnp.linspace(-1.0, 2.0, 7).reshape(1, 7, 1)
+    time = jnp.full((1, 7), 0.3)
+
+    def loss(velocity):
+        return losses.flow_matching(velocity=velocity, way=points, time=time, **codes)
+
+    mean_velocity = jnp.asarray(fit(np.asarray(points)))
+    assert loss(mean_velocity) < 1e-4
+    np.testing.assert_allclose(loss(mean_velocity + 0.5), 0.25, atol=0.01)
+
+
+def test_flow_matching_of_a_code_that_is_known_is_that_of_the_pair():
+    noise, code = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
+    mean = code[:, 0]
+    time = jnp.linspace(0.0, 0.9, 4) * jnp.ones((3, 1))
+    way = noise + time[..., None] * (mean[:, None] - noise)
+    value = losses.flow_matching(
+        velocity=jnp.zeros_like(way),
+        way=way,
+        time=time,
+        mean=mean,
+        log_variance=jnp.full_like(mean, -30.0),
+    )
+    np.testing.assert_allclose(value, jnp.mean((mean[:, None] - noise) ** 2), rtol=1e-3)
+
+
 def test_hinge_discriminator():
     value = losses.hinge_discriminator(
         real_logits=jnp.array([2.0, 0.5]), fake_logits=jnp.array([-3.0, 0.0])

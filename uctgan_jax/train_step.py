@@ -139,7 +139,9 @@ def make_train_step(
         code = sample_code(own_noise, mean[:, None], log_variance[:, None])
         way = noise + time[..., None] * (code - noise)
         velocity = networks.velocity({"prior": params}, condition)(way, time)
-        return losses.flow_matching(velocity=velocity, noise=noise, code=code)
+        return losses.flow_matching(
+            velocity=velocity, way=way, time=time, mean=mean, log_variance=log_variance
+        )
 
     def generator_loss(
         params: PyTree, state: TrainState, batch: Mapping[str, Array], keys: Array

@@ -11,12 +11,18 @@ import pytest
 from uctgan_jax import losses
 from uctgan_jax.nets.prior import ConditionalPrior, guided, transport
 
+SPREAD = 0.1  # of the codes about their centers
+
+
+def centers_of(sides, key):
+    """[B, 2]: on the condition's side of the first axis, on both of the second."""
+    other = jnp.where(jax.random.bernoulli(key, 0.5, sides.shape), 1.5, -1.5)
+    return jnp.stack([2 * sides, other], axis=-1)
+
 
 def codes_of(sides, key):
-    """Codes [B, 2] that lie on the condition's side of the first axis, on both of the second."""
     first, noise = jax.random.split(key)
-    other = jnp.where(jax.random.bernoulli(first, 0.5, sides.shape), 1.5, -1.5)
-    return jnp.stack([2 * sides, other], axis=-1) + 0.1 * jax.random.normal(noise, (len(sides), 2))
+    return centers_of(sides, first) + SPREAD * jax.random.normal(noise, (len(sides), 2))
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +49,19 @@ def velocities():
             params, opt_state = carry
             keys = jax.random.split(key, 4)
             sides = jax.random.rademacher(keys[0], (256,), jnp.float32)
-            code = codes_of(sides, keys[1])
-            noise = jax.random.normal(keys[2], code.shape)
+            mean = centers_of(sides, keys[1])
+            noise, own_noise = jax.random.normal(keys[2], (2, *mean.shape))
             time = jax.random.uniform(keys[3], (256,))
-            way = noise + time[:, None] * (code - noise)
+            way = noise + time[:, None] * (mean + SPREAD * own_noise - noise)
 
             def loss(params):
-                velocity = field(params, sides)(way, time)
-                return losses.flow_matching(velocity=velocity, noise=noise, code=code)
+                return losses.flow_matching(
+                    velocity=field(params, sides)(way, time)[:, None],
+                    way=way[:, None],
+                    time=time[:, None],
+                    mean=mean,
+                    log_variance=jnp.full_like(mean, 2 * jnp.log(SPREAD)),
+                )
 
             updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state)
             return (optax.apply_updates(params, updates), opt_state), None
