@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -56,6 +57,13 @@ class MetricsLog:
     def start_clock(self) -> None:
         """Begins to count the time of the next record's steps."""
         self._waited, self._since = 0.0, time.perf_counter()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done meanwhile does not count as the steps' time."""
+        start = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - start
 
     def timed(self, batches: Iterable[Any]) -> Iterator[Any]:
         """Passes batches on, and notes how long they were waited for."""

@@ -271,7 +271,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                 )
                 if draws or saves:
                     host_state = parallel.fetch(state)
-                    error = samples.visit(host_state, draw=draws)
+                    with log.paused():
+                        error = samples.visit(host_state, draw=draws)
                     log.note("held_out/reconstruction_hole", error)
                 if logs:
                     record = log.write(step)
