@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from uctgan_jax.muon import scale_by_muon
 from uctgan_jax.nets.prior import CONDITION_LAYER
 from uctgan_jax.train_state import Optimizers
 from uctgan_jax.whitening import whitened
@@ -35,11 +36,10 @@ def make_optimizers(
 ) -> Optimizers:
     """Muon for E1, E2 and G together and for D, whitened Adam for the prior.
 
-    Muon (Jordan et al., 2024) makes a matrix's step orthogonal. Its size is scaled as that of
-    Adam's steps is (Liu et al., 2025), so that rates are of one kind. A kernel of a convolution
-    is the matrix from what a position sees to its features. Before, gradients are shortened to four
-    times their usual length: Muon's momentum would follow a single stray one for hundreds of steps
-    at the full rate, whatever its length.
+    Muon makes a matrix's step orthogonal, and as long as Adam's steps are, so that rates are of one
+    kind (`muon.py`). Before, gradients are shortened to four times their usual length: Muon's
+    momentum would follow a single stray one for hundreds of steps at the full rate, whatever its
+    length.
 
     Rates are constant and fall linearly to 0 over the last `decay_share` of the steps: of all
     `num_steps` the prior's, of those before the last `prior_steps` the others', which then stand
@@ -65,14 +65,16 @@ def make_optimizers(
     def muon(learning_rate: float, first: int, last: int) -> optax.GradientTransformation:
         return optax.chain(
             _clip_stray_gradients(),
-            optax.contrib.muon(
-                falling(learning_rate, first, last),
-                adam_learning_rate=falling(_VECTOR_RATE * learning_rate, first, last),
-                adam_b1=beta1,
-                adam_b2=beta2,
-                muon_weight_dimension_numbers=_matrices,
-                consistent_rms=0.2,
+            optax.partition(
+                {
+                    "matrix": scale_by_muon(),
+                    "vector": optax.chain(
+                        optax.scale_by_adam(beta1, beta2, nesterov=True), optax.scale(_VECTOR_RATE)
+                    ),
+                },
+                lambda params: jax.tree.map(lambda x: "matrix" if x.ndim > 1 else "vector", params),
             ),
+            optax.scale_by_learning_rate(falling(learning_rate, first, last)),
         )
 
     last = num_steps - prior_steps
@@ -113,15 +115,3 @@ def _clip_stray_gradients() -> optax.GradientTransformation:
         return jax.tree.map(lambda x: scale * x, updates), state
 
     return optax.GradientTransformation(init, update)
-
-
-def _matrices(params: optax.Params) -> optax.Params:
-    """How Muon reads each parameter as a matrix; None for those that are none."""
-    return jax.tree.map(
-        lambda x: (
-            optax.contrib.MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1)
-            if x.ndim > 1
-            else None
-        ),
-        params,
-    )
