@@ -8,10 +8,9 @@ from configs import default
 def get_config() -> ml_collections.ConfigDict:
     config = default.get_config(image_size=32)
     config.batch_size = 16
-    config.num_train_steps = 21_000
+    config.num_train_steps = 17_000
     config.reconstruction_steps = 9_000
-    config.prior_steps = 10_000
-    config.prior_batch_size = 128
+    config.prior_steps = 6_000
     config.log_every_steps = 50
     config.checkpoint_every_steps = 1_000
     config.sample_every_steps = 1_000

@@ -27,7 +27,6 @@ def get_config(image_size: str = "64") -> ml_collections.ConfigDict:
     config.num_train_steps = 32_000
     config.reconstruction_steps = 14_000
     config.prior_steps = 10_000
-    config.prior_batch_size = 256
     config.optimizer.decay_share = 0.5
     config.log_every_steps = 100
     config.checkpoint_every_steps = 2_000

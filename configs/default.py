@@ -64,7 +64,8 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.num_train_steps = 235_000
     config.reconstruction_steps = 120_000  # the first of them: I_r alone, no D; under half the cost
     config.prior_steps = 5_000  # the last of them: the conditional prior alone
-    config.prior_batch_size = 256  # in those, as each costs a fraction
+    config.prior_batch_size = 512  # in those, as each costs a fraction
+    config.prior_examples = 300_000  # that those learn from, encoded once: 4 to 8 KiB each
     # A model to begin with: a workdir, a folder of weights, a bundled name. One for pictures of
     # half the side is grown.
     config.init_from = ""

@@ -10,6 +10,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.num_train_steps = 1_000
     config.reconstruction_steps = 500
     config.prior_steps = 200
+    config.prior_batch_size = 128
+    config.prior_examples = 12_800
     config.log_every_steps = 20
     config.checkpoint_every_steps = 200
     config.sample_every_steps = 200

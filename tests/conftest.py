@@ -96,6 +96,7 @@ def run_config(picture_folder) -> ml_collections.ConfigDict:
     config.num_train_steps = 6
     config.reconstruction_steps = 0
     config.prior_steps = 0
+    config.prior_batch_size = 16
     config.log_every_steps = 1
     config.checkpoint_every_steps = 3
     config.sample_every_steps = 6

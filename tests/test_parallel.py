@@ -1,6 +1,7 @@
 """All ways of spreading the step give the numbers of one device."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -12,34 +13,35 @@ from uctgan_jax import whitening
 from uctgan_jax.nets.prior import CONDITION_LAYER
 from uctgan_jax.parallel import MODES, DataParallel
 from uctgan_jax.train_state import Optimizers, create_train_state
-from uctgan_jax.train_step import LossWeights, make_train_step
+from uctgan_jax.train_step import make_prior_step, make_train_step
 
 # SGD: Adam would hide a gradient that is wrong by a factor.
 SGD = optax.sgd(1e-2)
 OPTIMIZERS = Optimizers(generator=SGD, prior=SGD, discriminator=SGD)
 
 
-def two_steps(networks, patches, mode, devices, *, optimizers=OPTIMIZERS, weights=LOSS_WEIGHTS):
+def two_steps(networks, batch, mode, devices, make_step, optimizers=OPTIMIZERS):
     parallel = DataParallel(mode, devices)
     step = parallel.compile(
-        make_train_step(
+        make_step(
             networks=networks,
             optimizers=optimizers,
-            weights=weights,
             seed=0,
             ema_decay=0.9,
-            instance_path=True,
             axis_name=parallel.axis_name,
         )
     )
     create = jax.jit(lambda key: create_train_state(key, networks, optimizers))
     state = parallel.replicate(create(jax.random.key(0)))
-    second = {**patches, "index": patches["index"] + 8}
-    for sharded in parallel.prefetch([patches, second]):
+    second = {**batch, "index": batch["index"] + 8}
+    for sharded in parallel.prefetch([batch, second]):
         before = state
         state, metrics = step(state, sharded)
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before)), "state is not donated"
     return parallel.fetch(state), parallel.fetch(metrics)
+
+
+game_step = functools.partial(make_train_step, weights=LOSS_WEIGHTS, instance_path=True)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,7 @@ def one_device(networks):
 
     def run(patches):
         if not results:
-            results["once"] = two_steps(networks, patches, "jit", jax.devices()[:1])
+            results["once"] = two_steps(networks, patches, "jit", jax.devices()[:1], game_step)
         return results["once"]
 
     return run
@@ -57,24 +59,30 @@ def one_device(networks):
 @pytest.mark.parametrize("mode", MODES)
 def test_eight_devices_equal_one(networks, patches, one_device, mode):
     expected_state, expected_metrics = one_device(patches)
-    state, metrics = two_steps(networks, patches, mode, jax.devices())
+    state, metrics = two_steps(networks, patches, mode, jax.devices(), game_step)
     assert_trees_equal(state, expected_state, rtol=1e-5, atol=1e-6)
     assert_trees_equal(metrics, expected_metrics, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_eight_devices_whiten_what_the_prior_sees_as_one(networks, patches, mode, monkeypatch):
+def test_eight_devices_whiten_what_the_prior_sees_as_one(networks, mode, monkeypatch):
     """The first step measures enough, the second moves the prior in white coordinates."""
     monkeypatch.setattr(whitening, "_INPUTS_PER_DIMENSION", 0.001)
     optimizers = dataclasses.replace(
         OPTIMIZERS, prior=whitening.whitened(SGD, layer=CONDITION_LAYER)
     )
-    alone = LossWeights(**dict.fromkeys(vars(LOSS_WEIGHTS), 0.0) | {"prior": 1.0})
+    rng = np.random.default_rng(0)
+    batch = {
+        "mean": rng.normal(size=(8, 4)).astype(np.float32),
+        "log_variance": rng.normal(size=(8, 4)).astype(np.float32),
+        "condition": rng.normal(size=(8, 256)).astype(np.float16),
+        "index": np.arange(8, dtype=np.uint32),
+    }
     expected, state = (
-        two_steps(networks, patches, mode, devices, optimizers=optimizers, weights=alone)[0]
+        two_steps(networks, batch, mode, devices, make_prior_step, optimizers)[0]
         for devices in (jax.devices()[:1], jax.devices())
     )
-    assert state.prior_opt_state.count == len(patches["index"])
+    assert state.prior_opt_state.count == 8
     assert_trees_equal(state.prior_params, expected.prior_params, rtol=1e-4, atol=1e-5)
 
 
@@ -90,13 +98,23 @@ def test_what_is_compiled_ahead_is_not_compiled_again(mode, compilations):
         return parallel.shard({"x": np.arange(size * 3, dtype=np.float32).reshape(size, 3)})
 
     state, first, other = parallel.replicate(np.float32(1)), batch(8), batch(16)
-    steps = parallel.compile_ahead([parallel.compile(step)] * 2, state, first, (8, 16))
+    shapes = [{"x": jax.ShapeDtypeStruct((size, 3), np.float32)} for size in (8, 16)]
+    steps = parallel.compile_ahead([parallel.compile(step)] * 2, state, shapes)
     assert compilations
     compilations.clear()
     for compiled, examples in zip(steps, (first, other), strict=True):
         state, _ = compiled(state, examples)
     assert parallel.fetch(state) == 1 + 11.5 + 23.5
     assert not compilations
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_rows_come_back_in_their_order(mode):
+    parallel = DataParallel(mode)
+    double = parallel.compile_rows(lambda params, batch: {"y": params * batch["x"]})
+    x = np.arange(48, dtype=np.float32).reshape(16, 3)
+    rows = double(parallel.replicate(np.float32(2)), parallel.shard({"x": x}))
+    np.testing.assert_array_equal(parallel.fetch_rows(rows)["y"], 2 * x)
 
 
 @pytest.mark.parametrize("mode", MODES)

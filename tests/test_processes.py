@@ -19,10 +19,10 @@ from uctgan_jax.checkpoints import Checkpoints
 ROOT = Path(training.__file__).parents[1]
 STARTED: list[subprocess.Popen] = []
 
-# argv: workdir, pictures, steps, how devices share the step, number of processes, this one, port
+# argv: workdir, pictures, steps, of which the prior alone, how devices share the step, number of processes, this one, port
 SCRIPT = """
 import sys
-workdir, pictures, steps, mode, count, index, port = sys.argv[1:]
+workdir, pictures, steps, prior_steps, mode, count, index, port = sys.argv[1:]
 from uctgan_jax import compilation_cache, parallel, training
 compilation_cache.enable()
 if int(count) > 1:
@@ -35,20 +35,22 @@ sgd = optax.sgd(1e-2)
 training.make_optimizers = lambda **_: Optimizers(generator=sgd, prior=sgd, discriminator=sgd)
 config = run_config(pictures)
 config.num_train_steps = int(steps)
+config.prior_steps = int(prior_steps)
+config.prior_examples = config.prior_batch_size  # from the second of those steps on, known ones
 config.parallel = mode
 config.sample_every_steps = 100_000
 training.train(config, workdir)
 """
 
 
-def start(workdir, pictures, *, steps=3, mode="shard_map", processes, devices):
+def start(workdir, pictures, *, steps=4, prior_steps=2, mode="shard_map", processes, devices):
     """Starts `processes` processes with `devices` devices each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     flags = re.sub(r"(device_count)=\d+", rf"\1={devices}", os.environ["XLA_FLAGS"])
     environment = {**os.environ, "XLA_FLAGS": flags}
-    arguments = [str(a) for a in (workdir, pictures, steps, mode, processes)]
+    arguments = [str(a) for a in (workdir, pictures, steps, prior_steps, mode, processes)]
     started = [
         subprocess.Popen(
             [sys.executable, "-c", SCRIPT, *arguments, str(index), str(port)],
@@ -99,16 +101,16 @@ def test_two_processes_give_the_numbers_of_one(one_process, tmp_path, picture_fo
     first, second = finish(start(tmp_path, picture_folder, mode=mode, processes=2, devices=2))
     assert "starting from step 0" in first and "starting" not in second
     step, model = final_model(tmp_path)
-    assert step == one_process[0] == 3
+    assert step == one_process[0] == 4
     for ours, theirs in zip(jax.tree.leaves(model), jax.tree.leaves(one_process[1]), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert len(lines) == 3
+    assert len(lines) == 4
 
 
 def start_endless(workdir, pictures):
     """Two processes of a run that does not end by itself, once it has logged eight steps."""
-    running = start(workdir, pictures, steps=100_000, processes=2, devices=2)
+    running = start(workdir, pictures, steps=100_000, prior_steps=0, processes=2, devices=2)
     log = workdir / "metrics.jsonl"
     deadline = time.monotonic() + 240
     while not (log.exists() and log.read_text().count("\n") >= 8):

@@ -16,6 +16,8 @@ from uctgan_jax.train_state import Optimizers, create_train_state
 from uctgan_jax.train_step import (
     LossWeights,
     composite,
+    make_encoder,
+    make_prior_step,
     make_train_step,
     normalize,
 )
@@ -98,17 +100,16 @@ def test_learns_to_reconstruct(step, state, patches):
 
 
 def test_the_prior_learns_and_moves_nothing_else(networks, state, patches):
-    alone = dataclasses.replace(
-        LOSS_WEIGHTS,
-        **{field.name: 0.0 for field in dataclasses.fields(LOSS_WEIGHTS) if field.name != "prior"},
-    )
-    step = make_step(networks, alone, instance_path=False)
+    encoded = jax.jit(make_encoder(networks))(state.ema_params, patches)
+    encoded["index"] = patches["index"]
+    step = jax.jit(make_prior_step(networks=networks, optimizers=OPTIMIZERS, seed=0, ema_decay=0.9))
     before = jax.device_get(state)
-    state, metrics = step(state, patches)
+    state, metrics = step(state, encoded)
     first = float(metrics["loss/prior"])
     for _ in range(30):
-        state, metrics = step(state, patches)
+        state, metrics = step(state, encoded)
     assert float(metrics["loss/prior"]) < 0.95 * first
+    assert set(metrics) == {"loss/prior", "gradient_norm", "nonfinite"}
     # What its first layer saw was measured at every step.
     assert state.prior_opt_state.count == 31 * len(patches["index"])
     after = jax.device_get(state)
@@ -117,6 +118,21 @@ def test_the_prior_learns_and_moves_nothing_else(networks, state, patches):
     moved = ("step", "prior_params", "prior_opt_state", "ema_params")
     kept = {name: getattr(before, name) for name in moved}
     assert_trees_equal(after.replace(**kept), before)
+
+
+def test_what_is_encoded_is_what_the_averaged_networks_see(networks, state, patches):
+    other = {**patches, "instance": 255 - patches["instance"]}
+    encode = jax.jit(make_encoder(networks))
+    encoded = encode(state.ema_params, patches)
+    assert_trees_equal(encode(state.ema_params, other), encoded)
+    image, mask = normalize(patches["image"]), patches["mask"].astype(jnp.float32)
+    mean, log_variance = networks.projection.apply(
+        {"params": state.ema_params["projection"]}, image
+    )
+    maps = networks.encoder.apply({"params": state.ema_params["encoder"]}, image, mask)
+    expected = {"mean": mean, "log_variance": log_variance, "condition": maps[-1].reshape(8, -1)}
+    assert encoded["condition"].dtype == jnp.float16
+    assert_trees_equal(encoded, expected, rtol=2e-3, atol=2e-3)
 
 
 def test_average_ramps_up(step, state, patches):

@@ -156,19 +156,23 @@ def test_a_model_grows_and_what_is_frozen_stands_still(straight, tmp_path, pictu
 def test_the_prior_learns_from_batches_of_its_own_size(tmp_path, picture_folder, monkeypatch):
     """The stream of examples goes on, also for a run that stopped in between; so does the log."""
     seen = []
-    make_train_step = training.make_train_step
 
-    def spy(**options):
-        step = make_train_step(**options)
+    def spying_on(make_step):
+        def make(**options):
+            step = make_step(**options)
 
-        def seeing_step(state, batch):
-            jax.debug.callback(lambda index: seen.append(index.tolist()), batch["index"])
-            return step(state, batch)
+            def seeing_step(state, batch):
+                jax.debug.callback(lambda index: seen.append(index.tolist()), batch["index"])
+                return step(state, batch)
 
-        return seeing_step
+            return seeing_step
 
-    monkeypatch.setattr(training, "make_train_step", spy)
+        return make
+
+    for name in ("make_train_step", "make_prior_step"):
+        monkeypatch.setattr(training, name, spying_on(getattr(training, name)))
     sizes = dict(batch_size=4, prior_batch_size=8, prior_steps=3, parallel="jit")
+    sizes["prior_examples"] = 20  # two batches: the third step's are of their rows
     everything = make_config(picture_folder, log_every_steps=4, **sizes)
     devices = dict(devices=jax.devices()[:1])
     monkeypatch.setattr(training, "DataParallel", functools.partial(DataParallel, **devices))
@@ -240,6 +244,18 @@ def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder)
             dict(prior_steps=2, loss=dict(prior=0.0)),
             ValueError,
             r"prior_steps \(2\) must be 0 when loss.prior",
+        ),
+        (
+            dict(prior_steps=2, prior_batch_size=16, prior_examples=15),
+            ValueError,
+            r"prior_examples \(15\) must be prior_batch_size \(16\) or more",
+        ),
+        (
+            dict(
+                prior_steps=2, loss=dict.fromkeys(default.get_config().loss, 0.0) | {"prior": 1.0}
+            ),
+            ValueError,
+            r"nothing to train before it is alone, so prior_steps \(2\) must be",
         ),
         (dict(init_from="/no/such"), FileNotFoundError, "/no/such is neither"),
         (

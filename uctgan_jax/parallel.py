@@ -106,28 +106,40 @@ class DataParallel:
             donate_argnums=0,
         )
 
+    def compile_rows(self, function: Callable[[PyTree, PyTree], PyTree]) -> Callable:
+        """Compiles `function(params, batch) -> rows`, of each example by itself.
+
+        `params` are replicated; of the result `fetch_rows` gives this process's part.
+        """
+        if self.mode == "pmap":
+            return jax.pmap(function, _AXIS, devices=self.devices)
+        return jax.jit(
+            function,
+            in_shardings=(self._replicated, self._split),
+            out_shardings=self._split,
+        )
+
     def compile_ahead(
         self,
         steps: Sequence[Callable],
         state: PyTree,
-        batch: Mapping[str, jax.Array],
-        batch_sizes: Sequence[int],
+        batches: Sequence[Mapping[str, jax.ShapeDtypeStruct]],
     ) -> list[Callable]:
-        """Compiles what `compile` gave, each step for so many examples like those of `batch`.
+        """Compiles what `compile` gave, each step for batches, of all processes, of such shapes.
 
         All at once, and in all processes: the first collective operation then finds every one
         ready; the one on CPUs gives up on those that compile 30 seconds longer.
         """
-        leading = 2 if self.mode == "pmap" else 1
 
-        def lower(step: Callable, batch_size: int) -> jax.stages.Lowered:
-            rows = batch_size * len(self._local_devices) // len(self.devices)
+        def lower(step: Callable, batch: Mapping[str, jax.ShapeDtypeStruct]) -> jax.stages.Lowered:
+            share = len(self.devices) // len(self._local_devices)
             examples = {
-                name: np.zeros((rows, *x.shape[leading:]), x.dtype) for name, x in batch.items()
+                name: np.zeros((x.shape[0] // share, *x.shape[1:]), x.dtype)
+                for name, x in batch.items()
             }
             return step.lower(state, self.shard(examples))
 
-        lowered = list(map(lower, steps, batch_sizes))
+        lowered = list(map(lower, steps, batches))
         with concurrent.futures.ThreadPoolExecutor() as threads:
             compiled = list(threads.map(jax.stages.Lowered.compile, lowered))
         ocp.multihost.sync_global_processes("uctgan_jax: steps compiled")
@@ -151,6 +163,16 @@ class DataParallel:
         if self.mode == "pmap":
             return jax.tree.map(lambda x: np.asarray(x.addressable_data(0))[0], tree)
         return jax.device_get(tree)
+
+    def fetch_rows(self, rows: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
+        """This process's rows of what `compile_rows` gave, as numpy arrays: undoes `shard`."""
+
+        def fetch(x: jax.Array) -> np.ndarray:
+            shards = sorted(x.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+            x = np.concatenate([np.asarray(shard.data) for shard in shards])
+            return x.reshape(-1, *x.shape[2:]) if self.mode == "pmap" else x
+
+        return {name: fetch(x) for name, x in rows.items()}
 
     def shard(self, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
         """Puts this process's rows of a batch on its devices."""

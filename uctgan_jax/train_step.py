@@ -18,7 +18,9 @@ from uctgan_jax.train_state import Optimizers, TrainState, trained
 
 Array = jax.Array
 PyTree = Any
-_PRIOR_DRAWS = 16  # codes of each picture that the prior learns from, at as many times
+# Codes of each picture that the prior learns from, at as many times: beside the others, where a
+# picture costs much, and alone, where more pictures teach more than more codes of each.
+_DRAWS_BESIDE, _DRAWS_ALONE = 16, 4
 
 TrainStep = Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Array]]]
 
@@ -86,8 +88,6 @@ def make_train_step(
     """
 
     num_paths = 2 if instance_path else 1
-    # Or the prior learns alone, and no picture is made.
-    generates = any(weight for name, weight in vars(weights).items() if name != "prior")
 
     def project(params: PyTree, images: Array) -> tuple[Array, Array]:
         return networks.projection.apply({"params": params["projection"]}, images)
@@ -126,22 +126,6 @@ def make_train_step(
         )
         noise = networks.from_manifold(prior, code[:, None], surroundings)
         return networks.to_manifold(prior, noise, condition)[:, 0]
-
-    def prior_loss(
-        params: PyTree, mean: Array, log_variance: Array, condition: Sequence[Array], keys: Array
-    ) -> Array:
-        """Of several codes of each picture, each somewhere on its way from noise."""
-        shape = (2, _PRIOR_DRAWS, networks.code_dim)
-        draws = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
-        noise, own_noise = draws[:, 0], draws[:, 1]
-        shift = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), ()))(keys)
-        time = (jnp.arange(_PRIOR_DRAWS) + shift[:, None]) / _PRIOR_DRAWS
-        code = sample_code(own_noise, mean[:, None], log_variance[:, None])
-        way = noise + time[..., None] * (code - noise)
-        velocity = networks.velocity({"prior": params}, condition)(way, time)
-        return losses.flow_matching(
-            velocity=velocity, way=way, time=time, mean=mean, log_variance=log_variance
-        )
 
     def generator_loss(
         params: PyTree, state: TrainState, batch: Mapping[str, Array], keys: Array
@@ -218,32 +202,22 @@ def make_train_step(
         return loss, updates["spectral_norm"]
 
     def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, dict[str, Array]]:
-        keys = jax.vmap(lambda index: jax.random.split(_example_key(seed, index), 3))(
-            batch["index"]
-        )
+        keys = _example_keys(seed, batch["index"])
         batch = {
             "image": normalize(batch["image"]),
             "instance": normalize(batch["instance"]),
             "mask": batch["mask"].astype(jnp.float32),
         }
         scalars, grads, moved = {}, {}, {}
-        whitening = {}
-        if generates:
-            (scalars["loss/generator"], (terms, fakes, own, condition)), grads["generator"] = (
-                jax.value_and_grad(generator_loss, has_aux=True)(
-                    trained(state.generator_params, frozen), state, batch, keys
-                )
+        (scalars["loss/generator"], (terms, fakes, own, condition)), grads["generator"] = (
+            jax.value_and_grad(generator_loss, has_aux=True)(
+                trained(state.generator_params, frozen), state, batch, keys
             )
-            scalars |= {f"loss/{name}": value for name, value in terms.items()}
-        else:
-            mean, log_variance, _, condition = encode(state.generator_params, batch, keys)
-            own = mean[-len(keys) :], log_variance[-len(keys) :]
-            # E2 stands still now: what it gives can be measured once, and counted on.
-            inputs = flat(condition[-1]).astype(jnp.float32)
-            whitening = {"prior": {"inputs": inputs, "axis_name": axis_name}}
+        )
+        scalars |= {f"loss/{name}": value for name, value in terms.items()}
         if weights.prior:
-            scalars["loss/prior"], grads["prior"] = jax.value_and_grad(prior_loss)(
-                state.prior_params, *own, condition, keys[:, 2]
+            scalars["loss/prior"], grads["prior"] = jax.value_and_grad(_prior_loss)(
+                state.prior_params, networks, *own, condition, keys[:, 2], _DRAWS_BESIDE
             )
         if weights.adversarial:
             (scalars["loss/discriminator"], moved["spectral_norm"]), grads["discriminator"] = (
@@ -267,36 +241,147 @@ def make_train_step(
                 gradients,
                 getattr(state, f"{player}_opt_state"),
                 params,
-                **whitening.get(player, {}),
             )
-        newest = dict(moved.get("generator_params", {}))
-        if generates:
-            moved["generator_params"] = state.generator_params | newest
+        newest = moved["generator_params"]
+        moved["generator_params"] = state.generator_params | newest
         if weights.prior:
-            newest["prior"] = moved["prior_params"]
-            if generates:  # later, the guide stays what the prior was when it was left alone
-                newest["guide"] = moved["prior_params"]
-        moved["ema_params"] = state.ema_params | _moving_average(
-            {name: state.ema_params[name] for name in newest}, newest, state.step, ema_decay
-        )
-
-        norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(norm + sum(scalars.values()))
-        kept = {name: getattr(state, name) for name in moved}
-        moved = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, kept)
-        state = state.replace(
-            step=state.step + 1,
-            nonfinite_steps=jnp.where(finite, 0, state.nonfinite_steps + 1),
-            **moved,
-        )
-        return state, scalars | {"gradient_norm": norm, "nonfinite": 1.0 - finite}
+            # The guide stays what the prior will be when it is left alone.
+            newest = newest | dict.fromkeys(("prior", "guide"), moved["prior_params"])
+        return _advance(state, moved, newest, grads, scalars, ema_decay)
 
     return step
 
 
-def _example_key(seed: int, index: Array) -> Array:
-    """The key of one example, from its place in the endless stream of examples."""
-    return jax.random.fold_in(jax.random.key(seed), index)
+def make_encoder(networks: Networks) -> Callable[[PyTree, Mapping[str, Array]], dict[str, Array]]:
+    """Builds what gives the prior all that it learns from when it learns alone.
+
+    Returns:
+      `encode(params, batch) -> encoded`, to be compiled, for `params` with "projection" (E1) and
+      "encoder" (E2) and a batch as `make_train_step` takes it, of which `instance` does not matter.
+      `encoded` has `mean` and `log_variance` float32 [B, Z], of the pictures' own codes, and
+      `condition` float16 [B, D], the coarsest map of E2.
+    """
+
+    def encode(params: PyTree, batch: Mapping[str, Array]) -> dict[str, Array]:
+        image, mask = normalize(batch["image"]), batch["mask"].astype(jnp.float32)
+        mean, log_variance = networks.projection.apply({"params": params["projection"]}, image)
+        condition = networks.encoder.apply({"params": params["encoder"]}, image, mask)
+        return {
+            "mean": mean,
+            "log_variance": log_variance,
+            "condition": flat(condition[-1]).astype(jnp.float16),
+        }
+
+    return encode
+
+
+def make_prior_step(
+    *,
+    networks: Networks,
+    optimizers: Optimizers,
+    seed: int,
+    ema_decay: float,
+    axis_name: str | None = None,
+) -> TrainStep:
+    """Builds the step of the prior alone: E1 and E2 stand still, and are not even run.
+
+    Args:
+      networks, optimizers, seed, ema_decay, axis_name: as for `make_train_step`.
+
+    Returns:
+      `step(state, batch) -> (state, metrics)`, as that of `make_train_step`, for a batch with what
+      `make_encoder`'s gives and `index`. Its first layer is measured for `whitening`.
+    """
+
+    def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, dict[str, Array]]:
+        keys = _example_keys(seed, batch["index"])
+        condition = batch["condition"].astype(jnp.float32)
+        scalars, grads = {}, {}
+        scalars["loss/prior"], grads["prior"] = jax.value_and_grad(_prior_loss)(
+            state.prior_params,
+            networks,
+            batch["mean"],
+            batch["log_variance"],
+            [condition],
+            keys[:, 2],
+            _DRAWS_ALONE,
+        )
+        if axis_name is not None:
+            grads, scalars = jax.lax.pmean((grads, scalars), axis_name)
+        moved = {}
+        moved["prior_params"], moved["prior_opt_state"] = _update(
+            optimizers.prior,
+            grads["prior"],
+            state.prior_opt_state,
+            state.prior_params,
+            inputs=condition,
+            axis_name=axis_name,
+        )
+        newest = {"prior": moved["prior_params"]}
+        return _advance(state, moved, newest, grads, scalars, ema_decay)
+
+    return step
+
+
+def _prior_loss(
+    params: PyTree,
+    networks: Networks,
+    mean: Array,
+    log_variance: Array,
+    condition: Sequence[Array],
+    keys: Array,
+    num_draws: int,
+) -> Array:
+    """Of `num_draws` codes of each picture, each somewhere on its way from noise."""
+    shape = (2, num_draws, networks.code_dim)
+    draws = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+    noise, own_noise = draws[:, 0], draws[:, 1]
+    shift = jax.vmap(lambda key: jax.random.uniform(jax.random.fold_in(key, 1), ()))(keys)
+    time = (jnp.arange(num_draws) + shift[:, None]) / num_draws
+    code = sample_code(own_noise, mean[:, None], log_variance[:, None])
+    way = noise + time[..., None] * (code - noise)
+    velocity = networks.velocity({"prior": params}, condition)(way, time)
+    return losses.flow_matching(
+        velocity=velocity, way=way, time=time, mean=mean, log_variance=log_variance
+    )
+
+
+def _advance(
+    state: TrainState,
+    moved: dict[str, PyTree],
+    newest: Mapping[str, PyTree],
+    grads: PyTree,
+    scalars: Mapping[str, Array],
+    ema_decay: float,
+) -> tuple[TrainState, dict[str, Array]]:
+    """The next state and the metrics of the step; the state of before if that was not finite.
+
+    Args:
+      state: before.
+      moved: its fields that the step changes, but for the average and the counts.
+      newest: parameters for the average.
+      grads: what moved them.
+      scalars: the losses.
+      ema_decay: final decay of the average.
+    """
+    average = {name: state.ema_params[name] for name in newest}
+    moved["ema_params"] = state.ema_params | _moving_average(average, newest, state.step, ema_decay)
+    norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(norm + sum(scalars.values()))
+    kept = {name: getattr(state, name) for name in moved}
+    moved = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, kept)
+    state = state.replace(
+        step=state.step + 1,
+        nonfinite_steps=jnp.where(finite, 0, state.nonfinite_steps + 1),
+        **moved,
+    )
+    return state, {**scalars, "gradient_norm": norm, "nonfinite": 1.0 - finite}
+
+
+def _example_keys(seed: int, index: Array) -> Array:
+    """Three keys of each example, [B, 3], from its place in the endless stream of examples."""
+    base = jax.random.key(seed)
+    return jax.vmap(lambda i: jax.random.split(jax.random.fold_in(base, i), 3))(index)
 
 
 def _update(

@@ -22,16 +22,23 @@ from uctgan_jax import held_out
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.data import pipeline, sources
 from uctgan_jax.data.masks import MaskOptions
+from uctgan_jax.encoded import encoded_batches
 from uctgan_jax.files import write_text
 from uctgan_jax.growth import grow, grown_sizes
 from uctgan_jax.inpainting import read_model
 from uctgan_jax.metrics_log import MetricsLog
-from uctgan_jax.nets import build_networks
+from uctgan_jax.nets import Networks, build_networks
 from uctgan_jax.optimizers import make_optimizers
 from uctgan_jax.parallel import DataParallel
 from uctgan_jax.preemption import PreemptionNotice
 from uctgan_jax.train_state import TrainState, create_train_state
-from uctgan_jax.train_step import LossWeights, make_train_step
+from uctgan_jax.train_step import (
+    LossWeights,
+    TrainStep,
+    make_encoder,
+    make_prior_step,
+    make_train_step,
+)
 from uctgan_jax.weights import check_structure
 
 PyTree = Any
@@ -76,7 +83,7 @@ class _Phase:
     start: int
     end: int
     batch_size: int
-    kind: dict[str, Any]  # what `make_train_step` is to make
+    game: dict[str, Any] | None  # what `make_train_step` is to make; None: the prior alone
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
@@ -95,6 +102,14 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             raise ValueError(f"loss.{name} ({weight}) must be 0 (off) or a positive number")
     if not any(config.loss.values()):
         raise ValueError("every weight in loss is 0: there is nothing to train")
+    if config.prior_steps < config.num_train_steps and not any(
+        weight for name, weight in config.loss.items() if name != "prior"
+    ):
+        raise ValueError(
+            "every weight in loss but the prior's is 0: there is nothing to train before it is"
+            f" alone, so prior_steps ({config.prior_steps}) must be num_train_steps"
+            f" ({config.num_train_steps})"
+        )
     if config.reconstruction_steps < 0:
         raise ValueError(f"reconstruction_steps ({config.reconstruction_steps}) must be 0 or more")
     if not 0 <= config.prior_steps <= config.num_train_steps:
@@ -104,6 +119,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         )
     if config.prior_steps and not config.loss.prior:
         raise ValueError(f"prior_steps ({config.prior_steps}) must be 0 when loss.prior is 0")
+    if config.prior_steps and config.prior_examples < config.prior_batch_size:
+        raise ValueError(
+            f"prior_examples ({config.prior_examples}) must be prior_batch_size"
+            f" ({config.prior_batch_size}) or more"
+        )
     if config.reconstruction_steps and not (
         config.loss.reconstruction or config.loss.reconstruction_hole
     ):
@@ -205,15 +225,20 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         _say(f"{'resuming' if first_step else 'starting'} from step {first_step} in {workdir}")
         if jax.process_index() == 0:
             write_text(workdir / "parameters.txt", _parameter_table(state))
-        make_step = functools.partial(
-            make_train_step,
+        step_options = dict(
             networks=networks,
             optimizers=optimizers,
             seed=config.seed,
             ema_decay=config.ema_decay,
-            frozen=config.frozen,
             axis_name=parallel.axis_name,
         )
+
+        def make_step(phase: _Phase) -> TrainStep:
+            if phase.game is None:
+                return make_prior_step(**step_options)
+            return make_train_step(**phase.game, frozen=config.frozen, **step_options)
+
+        processes = dict(process_index=jax.process_index(), process_count=jax.process_count())
         read_batches = functools.partial(
             pipeline.train_batches,
             source,
@@ -221,10 +246,12 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             patch_size=networks.patch_size,
             num_threads=config.data.num_threads,
             cache_bytes=round(config.data.cache_gib * 2**30),
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            **processes,
             **example_options,
         )
+        encoder = make_encoder(networks)
+        phases = _phases(config, first_step)
+        shapes = [_batch_shapes(phase, networks, encoder, state.ema_params) for phase in phases]
         state = parallel.replicate(state)
         with (
             held_out.HeldOut(networks, held_out_batch, workdir / "samples") as samples,
@@ -236,19 +263,36 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                 # No example a second time: all noise is drawn from its position. All phases before
                 # have batches of `config.batch_size`.
                 first = -(-phase.start * config.batch_size // phase.batch_size)
-                first += step - phase.start
-                batches = read_batches(batch_size=phase.batch_size, start_step=first)
-                return parallel.prefetch(device_types(batches))
 
-            phases = _phases(config, first_step)
+                def read(start_step: int) -> Iterator[dict[str, jax.Array]]:
+                    batches = read_batches(batch_size=phase.batch_size, start_step=start_step)
+                    return parallel.prefetch(device_types(batches))
+
+                if phase.game is not None:
+                    return read(first + step - phase.start)
+                # As they are when pictures are completed; copies, as the state is donated.
+                params = {name: state.ema_params[name] for name in FREEZABLE}
+                params = parallel.replicate(parallel.fetch(params))
+                encode = parallel.compile_rows(encoder)
+                fresh = (
+                    parallel.fetch_rows(encode(params, batch) | {"index": batch["index"]})
+                    for batch in read(first)
+                )
+                batches = encoded_batches(
+                    fresh,
+                    batch_size=phase.batch_size,
+                    num_kept=config.prior_examples // phase.batch_size,
+                    seed=config.seed,
+                    start_step=step - phase.start,
+                    **processes,
+                )
+                return parallel.prefetch(batches)
+
             if phases:
                 batches = batches_from(phases[0], first_step)
                 batch = next(batches)
                 steps = parallel.compile_ahead(
-                    [parallel.compile(make_step(**phase.kind)) for phase in phases],
-                    state,
-                    batch,
-                    [phase.batch_size for phase in phases],
+                    [parallel.compile(make_step(phase)) for phase in phases], state, shapes
                 )
                 batches = log.timed(itertools.chain([batch], batches))
                 log.start_clock()
@@ -299,7 +343,6 @@ def _phases(config: ml_collections.ConfigDict, first_step: int) -> list[_Phase]:
     target there and costs a fraction.
     """
     weights = LossWeights(**config.loss)
-    nothing = dict.fromkeys(vars(weights), 0.0)
     last = config.num_train_steps - config.prior_steps
     reconstructions = min(config.reconstruction_steps, last)
     phases = [
@@ -307,24 +350,38 @@ def _phases(config: ml_collections.ConfigDict, first_step: int) -> list[_Phase]:
             start=0,
             end=reconstructions,
             batch_size=config.batch_size,
-            kind=dict(weights=dataclasses.replace(weights, adversarial=0.0), instance_path=False),
+            game=dict(weights=dataclasses.replace(weights, adversarial=0.0), instance_path=False),
         ),
         _Phase(
             start=reconstructions,
             end=last,
             batch_size=config.batch_size,
-            kind=dict(weights=weights, instance_path=config.instance_path),
+            game=dict(weights=weights, instance_path=config.instance_path),
         ),
         _Phase(
             start=last,
             end=config.num_train_steps,
             batch_size=config.prior_batch_size,
-            kind=dict(
-                weights=LossWeights(**nothing | {"prior": weights.prior}), instance_path=False
-            ),
+            game=None,
         ),
     ]
     return [phase for phase in phases if max(phase.start, first_step) < phase.end]
+
+
+def _batch_shapes(
+    phase: _Phase, networks: Networks, encoder: Callable[[PyTree, PyTree], PyTree], params: PyTree
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a phase's batches, of all processes together."""
+    side, pixels = networks.image_size // networks.patch_size, networks.patch_size**2
+    rows = functools.partial(jax.ShapeDtypeStruct, dtype=np.uint8)
+    batch = {
+        "image": rows((phase.batch_size, side, side, 3 * pixels)),
+        "instance": rows((phase.batch_size, side, side, 3 * pixels)),
+        "mask": rows((phase.batch_size, side, side, pixels)),
+    }
+    if phase.game is None:
+        batch = jax.eval_shape(encoder, params, batch)
+    return batch | {"index": jax.ShapeDtypeStruct((phase.batch_size,), np.uint32)}
 
 
 def _initial_model(
