@@ -144,6 +144,8 @@ def test_a_killed_process_and_a_restart(tmp_path, picture_folder):
         saved = checkpoints.steps()[-1]
     assert saved >= 3 and saved % 3 == 0
     # Fewer machines may be left: one process with one device takes over.
-    outputs = finish(start(tmp_path, picture_folder, steps=saved + 2, processes=1, devices=1))
+    outputs = finish(
+        start(tmp_path, picture_folder, steps=saved + 2, prior_steps=0, processes=1, devices=1)
+    )
     assert f"resuming from step {saved}" in outputs[0]
     assert final_model(tmp_path)[0] == saved + 2
