@@ -19,9 +19,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.generator_widths = (128, 96, 128)
     config.model.guidance = 3.0
     config.batch_size = 32
-    config.num_train_steps = 10_100
+    config.num_train_steps = 10_500
     config.reconstruction_steps = 4_600
-    config.prior_steps = 5_000
+    config.prior_steps = 5_400
+    config.guide_steps = 400
     config.optimizer.decay_share = 0.5
     config.checkpoint_every_steps = 500
     return config

@@ -19,7 +19,8 @@ from uctgan_jax.checkpoints import Checkpoints
 ROOT = Path(training.__file__).parents[1]
 STARTED: list[subprocess.Popen] = []
 
-# argv: workdir, pictures, steps, of which the prior alone, how devices share the step, number of processes, this one, port
+# argv: workdir, pictures, steps, of which the prior alone, how devices share the step, number of
+# processes, this one, port
 SCRIPT = """
 import sys
 workdir, pictures, steps, prior_steps, mode, count, index, port = sys.argv[1:]

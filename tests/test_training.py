@@ -121,6 +121,32 @@ def test_the_last_steps_are_for_the_prior_alone(straight, tmp_path, picture_fold
         training.train(config, tmp_path / "two")
 
 
+def test_the_guide_learns_first_and_from_scratch(straight, tmp_path, picture_folder):
+    """The prior waits meanwhile, also if the run stops in between."""
+    workdir, begun = straight
+    sizes = dict(init_from=str(workdir), guide_steps=2, prior_examples=16)
+    short = make_config(picture_folder, num_train_steps=2, prior_steps=2, **sizes)
+    halfway = training.train(short, tmp_path / "parts")
+    assert_trees_equal(halfway.ema_params["prior"], begun.ema_params["prior"])
+    fresh = build_networks(image_size=32, **short.model).init_generator
+    guide, start = halfway.ema_params["guide"], fresh(jax.random.key(0))["prior"]
+    distance, length = (
+        optax.tree.norm(jax.tree.map(np.subtract, tree, other))
+        for tree, other in ((guide, start), (guide, begun.ema_params["guide"]))
+    )
+    assert 0 < distance < 0.2 * length
+
+    config = make_config(picture_folder, num_train_steps=4, prior_steps=4, **sizes)
+    whole = training.train(config, tmp_path / "whole")
+    assert_trees_equal(whole.ema_params["guide"], guide)
+    distance, length = (
+        optax.tree.norm(jax.tree.map(np.subtract, whole.ema_params["prior"], other))
+        for other in (begun.ema_params["prior"], guide)
+    )
+    assert 0 < distance < 0.2 * length
+    assert_trees_equal(training.train(config, tmp_path / "parts"), whole)
+
+
 def test_a_model_grows_and_what_is_frozen_stands_still(straight, tmp_path, picture_folder):
     workdir, small = straight
     config = make_config(picture_folder, num_train_steps=2, image_size=64)
@@ -256,6 +282,11 @@ def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder)
             ),
             ValueError,
             r"nothing to train before it is alone, so prior_steps \(2\) must be",
+        ),
+        (
+            dict(prior_steps=2, guide_steps=3),
+            ValueError,
+            r"guide_steps \(3\) must be from 0 to prior_steps \(2\)",
         ),
         (dict(init_from="/no/such"), FileNotFoundError, "/no/such is neither"),
         (

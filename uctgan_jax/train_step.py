@@ -281,12 +281,17 @@ def make_prior_step(
     optimizers: Optimizers,
     seed: int,
     ema_decay: float,
+    learner: str = "prior",
+    start_step: int = 0,
     axis_name: str | None = None,
 ) -> TrainStep:
     """Builds the step of the prior alone: E1 and E2 stand still, and are not even run.
 
     Args:
       networks, optimizers, seed, ema_decay, axis_name: as for `make_train_step`.
+      learner: whose average follows `prior_params`: that of the "prior", or of its "guide", which
+        learns as a prior does.
+      start_step: of the first such step; the average ramps up from there.
 
     Returns:
       `step(state, batch) -> (state, metrics)`, as that of `make_train_step`, for a batch with what
@@ -317,8 +322,8 @@ def make_prior_step(
             inputs=condition,
             axis_name=axis_name,
         )
-        newest = {"prior": moved["prior_params"]}
-        return _advance(state, moved, newest, grads, scalars, ema_decay)
+        newest = {learner: moved["prior_params"]}
+        return _advance(state, moved, newest, grads, scalars, ema_decay, start_step)
 
     return step
 
@@ -353,6 +358,7 @@ def _advance(
     grads: PyTree,
     scalars: Mapping[str, Array],
     ema_decay: float,
+    start_step: int = 0,
 ) -> tuple[TrainState, dict[str, Array]]:
     """The next state and the metrics of the step; the state of before if that was not finite.
 
@@ -363,9 +369,12 @@ def _advance(
       grads: what moved them.
       scalars: the losses.
       ema_decay: final decay of the average.
+      start_step: that it ramps up from.
     """
     average = {name: state.ema_params[name] for name in newest}
-    moved["ema_params"] = state.ema_params | _moving_average(average, newest, state.step, ema_decay)
+    moved["ema_params"] = state.ema_params | _moving_average(
+        average, newest, state.step - start_step, ema_decay
+    )
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(norm + sum(scalars.values()))
     kept = {name: getattr(state, name) for name in moved}

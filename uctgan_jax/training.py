@@ -78,12 +78,20 @@ class ConfigMismatchError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class _Phase:
-    """Steps of one kind: those after `start`, to `end`."""
+    """Steps of one kind: those after `start`, to `end`.
+
+    Attributes:
+      game: what `make_train_step` is to make; None for the steps of the prior alone.
+      stream_start: the step that its stream of batches begins after; phases can share one.
+      learner: what learns in the steps of the prior alone, see `make_prior_step`.
+    """
 
     start: int
     end: int
     batch_size: int
-    game: dict[str, Any] | None  # what `make_train_step` is to make; None: the prior alone
+    game: dict[str, Any] | None
+    stream_start: int
+    learner: str = "prior"
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
@@ -119,6 +127,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         )
     if config.prior_steps and not config.loss.prior:
         raise ValueError(f"prior_steps ({config.prior_steps}) must be 0 when loss.prior is 0")
+    if not 0 <= config.guide_steps <= config.prior_steps:
+        raise ValueError(
+            f"guide_steps ({config.guide_steps}) must be from 0 to prior_steps"
+            f" ({config.prior_steps}), of which they are the first"
+        )
     if config.prior_steps and config.prior_examples < config.prior_batch_size:
         raise ValueError(
             f"prior_examples ({config.prior_examples}) must be prior_batch_size"
@@ -235,7 +248,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
 
         def make_step(phase: _Phase) -> TrainStep:
             if phase.game is None:
-                return make_prior_step(**step_options)
+                return make_prior_step(
+                    learner=phase.learner, start_step=phase.start, **step_options
+                )
             return make_train_step(**phase.game, frozen=config.frozen, **step_options)
 
         processes = dict(process_index=jax.process_index(), process_count=jax.process_count())
@@ -250,6 +265,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             **example_options,
         )
         encoder = make_encoder(networks)
+        fresh_prior = jax.jit(lambda key: networks.init_generator(key)["prior"])
         phases = _phases(config, first_step)
         shapes = [_batch_shapes(phase, networks, encoder, state.ema_params) for phase in phases]
         state = parallel.replicate(state)
@@ -262,14 +278,14 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             def batches_from(phase: _Phase, step: int) -> Iterator[dict[str, jax.Array]]:
                 # No example a second time: all noise is drawn from its position. All phases before
                 # have batches of `config.batch_size`.
-                first = -(-phase.start * config.batch_size // phase.batch_size)
+                first = -(-phase.stream_start * config.batch_size // phase.batch_size)
 
                 def read(start_step: int) -> Iterator[dict[str, jax.Array]]:
                     batches = read_batches(batch_size=phase.batch_size, start_step=start_step)
                     return parallel.prefetch(device_types(batches))
 
                 if phase.game is not None:
-                    return read(first + step - phase.start)
+                    return read(first + step - phase.stream_start)
                 # As they are when pictures are completed; copies, as the state is donated.
                 params = {name: state.ema_params[name] for name in FREEZABLE}
                 params = parallel.replicate(parallel.fetch(params))
@@ -283,10 +299,20 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                     batch_size=phase.batch_size,
                     num_kept=config.prior_examples // phase.batch_size,
                     seed=config.seed,
-                    start_step=step - phase.start,
+                    start_step=step - phase.stream_start,
                     **processes,
                 )
                 return parallel.prefetch(batches)
+
+            def begun(phase: _Phase) -> TrainState:
+                """The state that the phase begins with, after its `start` steps."""
+                if phase.game is not None:
+                    return state
+                if phase.learner == "guide":
+                    prior = fresh_prior(jax.random.key(config.seed))
+                else:
+                    prior = parallel.fetch(state.ema_params["prior"])
+                return state.replace(prior_params=parallel.replicate(prior))
 
             if phases:
                 batches = batches_from(phases[0], first_step)
@@ -295,11 +321,16 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                     [parallel.compile(make_step(phase)) for phase in phases], state, shapes
                 )
                 batches = log.timed(itertools.chain([batch], batches))
+                if first_step == phases[0].start:
+                    state = begun(phases[0])
                 log.start_clock()
             for step in range(first_step + 1, config.num_train_steps + 1):
                 if step > phases[0].end:
-                    del phases[0], steps[0]
-                    batches = log.timed(batches_from(phases[0], phases[0].start))
+                    ended = phases.pop(0)
+                    del steps[0]
+                    if phases[0].stream_start != ended.stream_start:
+                        batches = log.timed(batches_from(phases[0], phases[0].start))
+                    state = begun(phases[0])
                 state, metrics = steps[0](state, next(batches))
                 log.add(metrics, phases[0].batch_size)
                 progress.update()
@@ -340,30 +371,29 @@ def _phases(config: ml_collections.ConfigDict, first_step: int) -> list[_Phase]:
     """The phases that have steps to take after `first_step`.
 
     First reconstructions alone, then the whole game, then the prior alone, which has a still
-    target there and costs a fraction.
+    target there and costs a fraction; before it, as long as it is to, its guide.
     """
     weights = LossWeights(**config.loss)
     last = config.num_train_steps - config.prior_steps
     reconstructions = min(config.reconstruction_steps, last)
+    alone = dict(batch_size=config.prior_batch_size, game=None, stream_start=last)
     phases = [
         _Phase(
             start=0,
             end=reconstructions,
+            stream_start=0,
             batch_size=config.batch_size,
             game=dict(weights=dataclasses.replace(weights, adversarial=0.0), instance_path=False),
         ),
         _Phase(
             start=reconstructions,
             end=last,
+            stream_start=0,
             batch_size=config.batch_size,
             game=dict(weights=weights, instance_path=config.instance_path),
         ),
-        _Phase(
-            start=last,
-            end=config.num_train_steps,
-            batch_size=config.prior_batch_size,
-            game=None,
-        ),
+        _Phase(start=last, end=last + config.guide_steps, learner="guide", **alone),
+        _Phase(start=last + config.guide_steps, end=config.num_train_steps, **alone),
     ]
     return [phase for phase in phases if max(phase.start, first_step) < phase.end]
 
