@@ -1,5 +1,6 @@
 """What the tests share: eight CPU devices, a compilation cache, networks too small to be slow."""
 
+import json
 import os
 
 # Before JAX is imported anywhere. Tests that use one device take the first. Their programs are
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 
 from configs import default
-from uctgan_jax import Inpainter, compilation_cache
+from uctgan_jax import Inpainter, compilation_cache, training
 from uctgan_jax.nets import Networks, build_networks
 from uctgan_jax.train_step import LossWeights
 from uctgan_jax.weights import digest
@@ -89,8 +90,8 @@ def picture_folder(tmp_path_factory):
     return folder
 
 
-def run_config(picture_folder) -> ml_collections.ConfigDict:
-    """The config of a run that takes seconds."""
+def run_config(picture_folder, **changes) -> ml_collections.ConfigDict:
+    """The config of a run that takes seconds, but for some changes."""
     config = default.get_config(32)
     config.batch_size = 8
     config.num_train_steps = 6
@@ -107,7 +108,20 @@ def run_config(picture_folder) -> ml_collections.ConfigDict:
     config.eval.num_examples = 5
     config.eval.num_samples = 3
     config.eval.batch_size = 4
+    config.update(changes)
     return config
+
+
+def records(workdir):
+    """What a run has logged."""
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def straight(tmp_path_factory, picture_folder):
+    """Six steps in one go: the workdir and the final state."""
+    workdir = tmp_path_factory.mktemp("straight") / "run"
+    return workdir, training.train(run_config(picture_folder), workdir)
 
 
 @pytest.fixture

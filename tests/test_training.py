@@ -1,6 +1,5 @@
 """The training loop: what it leaves behind, how it resumes, how it refuses."""
 
-import functools
 import importlib
 import json
 import os
@@ -17,30 +16,12 @@ import optax
 import pytest
 
 from configs import default
-from tests.conftest import assert_trees_equal, run_config
+from tests.conftest import assert_trees_equal, records, run_config
 from uctgan_jax import Inpainter, training
 from uctgan_jax.metrics_log import json_numbers
 from uctgan_jax.nets import build_networks
-from uctgan_jax.parallel import DataParallel
 
 ROOT = Path(training.__file__).parents[1]
-
-
-def records(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture(scope="module")
-def straight(tmp_path_factory, picture_folder):
-    """Six steps in one go: the workdir and the final state."""
-    workdir = tmp_path_factory.mktemp("straight") / "run"
-    return workdir, training.train(make_config(picture_folder), workdir)
-
-
-def make_config(picture_folder, **changes):
-    config = run_config(picture_folder)
-    config.update(changes)
-    return config
 
 
 def test_leaves_logs_samples_config_and_checkpoints(straight):
@@ -64,18 +45,18 @@ def test_leaves_logs_samples_config_and_checkpoints(straight):
 
 def test_three_steps_and_three_more_equal_six(straight, tmp_path, picture_folder, capfd):
     _, expected = straight
-    training.train(make_config(picture_folder, num_train_steps=3), tmp_path)
+    training.train(run_config(picture_folder, num_train_steps=3), tmp_path)
     # What a killed run may have logged beyond its checkpoint is taken back.
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "loss/kl": 1}\n{"step": 5, "los')
-    resumed = training.train(make_config(picture_folder), tmp_path)
+    resumed = training.train(run_config(picture_folder), tmp_path)
     assert_trees_equal(resumed, expected)
     assert [r["step"] for r in records(tmp_path)] == [1, 2, 3, 4, 5, 6]
     assert f"resuming from step 3 in {tmp_path}" in capfd.readouterr().out
 
 
 def test_the_first_steps_are_for_reconstructions_alone(tmp_path, picture_folder):
-    config = make_config(picture_folder, reconstruction_steps=3)
+    config = run_config(picture_folder, reconstruction_steps=3)
     state = training.train(config, tmp_path)
     counts = optax.tree.get_all_with_path(state.discriminator_opt_state, "count")
     assert int(state.step) == 6 and {int(count) for _, count in counts} == {3}
@@ -86,70 +67,9 @@ def test_the_first_steps_are_for_reconstructions_alone(tmp_path, picture_folder)
     assert [len(part) for part in parts] == [0, 0, 0, 3, 3, 3]
 
 
-def test_the_last_steps_are_for_the_prior_alone(straight, tmp_path, picture_folder):
-    """Here after four steps as those of `straight`; and after the whole of it, by `init_from`."""
-    workdir, whole = straight
-    one = training.train(make_config(picture_folder, prior_steps=2), tmp_path / "one").ema_params
-    logged = records(tmp_path / "one")
-    assert ["loss/generator" in r for r in logged] == [True] * 4 + [False] * 2
-    assert all("loss/prior" in r for r in logged)
-    # The guide is the prior of before.
-    assert_trees_equal(whole.ema_params["guide"], whole.ema_params["prior"])
-    assert not np.array_equal(*(one[name]["velocity"]["kernel"] for name in ("guide", "prior")))
-
-    # What the prior has measured of E2 holds no longer once E2 moves on.
-    for changes in (dict(num_train_steps=8), dict(num_train_steps=7)):
-        with pytest.raises(training.ConfigMismatchError, match="alone since step 4"):
-            training.train(make_config(picture_folder, prior_steps=2, **changes), tmp_path / "one")
-
-    config = make_config(picture_folder, prior_steps=4, num_train_steps=4)
-    config.init_from = str(workdir)
-    state = training.train(config, tmp_path / "two")
-    assert int(state.step) == 4
-    assert_trees_equal(state.discriminator_params, whole.discriminator_params)
-    for name in ("projection", "encoder", "generator"):
-        assert_trees_equal(state.generator_params[name], whole.ema_params[name])
-    for name in ("projection", "encoder", "guide", "generator"):
-        assert_trees_equal(state.ema_params[name], whole.ema_params[name])
-    changed = jax.tree.map(
-        lambda a, b: not np.array_equal(a, b), state.prior_params, whole.ema_params["prior"]
-    )
-    assert all(jax.tree.leaves(changed))
-    # What it began with is part of the run.
-    config.init_from = str(tmp_path / "two")
-    with pytest.raises(training.ConfigMismatchError, match="init_from"):
-        training.train(config, tmp_path / "two")
-
-
-def test_the_guide_learns_first_and_from_scratch(straight, tmp_path, picture_folder):
-    """The prior waits meanwhile, also if the run stops in between."""
-    workdir, begun = straight
-    sizes = dict(init_from=str(workdir), guide_steps=2, prior_examples=16)
-    short = make_config(picture_folder, num_train_steps=2, prior_steps=2, **sizes)
-    halfway = training.train(short, tmp_path / "parts")
-    assert_trees_equal(halfway.ema_params["prior"], begun.ema_params["prior"])
-    fresh = build_networks(image_size=32, **short.model).init_generator
-    guide, start = halfway.ema_params["guide"], fresh(jax.random.key(0))["prior"]
-    distance, length = (
-        optax.tree.norm(jax.tree.map(np.subtract, tree, other))
-        for tree, other in ((guide, start), (guide, begun.ema_params["guide"]))
-    )
-    assert 0 < distance < 0.2 * length
-
-    config = make_config(picture_folder, num_train_steps=4, prior_steps=4, **sizes)
-    whole = training.train(config, tmp_path / "whole")
-    assert_trees_equal(whole.ema_params["guide"], guide)
-    distance, length = (
-        optax.tree.norm(jax.tree.map(np.subtract, whole.ema_params["prior"], other))
-        for other in (begun.ema_params["prior"], guide)
-    )
-    assert 0 < distance < 0.2 * length
-    assert_trees_equal(training.train(config, tmp_path / "parts"), whole)
-
-
 def test_a_model_grows_and_what_is_frozen_stands_still(straight, tmp_path, picture_folder):
     workdir, small = straight
-    config = make_config(picture_folder, num_train_steps=2, image_size=64)
+    config = run_config(picture_folder, num_train_steps=2, image_size=64)
     config.model.patch_size = 8
     config.init_from, config.frozen = str(workdir), ("projection", "encoder")
     # What a run leaves that was killed while it saved for the first time is no checkpoint.
@@ -179,53 +99,10 @@ def test_a_model_grows_and_what_is_frozen_stands_still(straight, tmp_path, pictu
     assert "generator" in names and not {"projection", "encoder"} & names
 
 
-def test_the_prior_learns_from_batches_of_its_own_size(tmp_path, picture_folder, monkeypatch):
-    """The stream of examples goes on, also for a run that stopped in between; so does the log."""
-    seen = []
-
-    def spying_on(make_step):
-        def make(**options):
-            step = make_step(**options)
-
-            def seeing_step(state, batch):
-                jax.debug.callback(lambda index: seen.append(index.tolist()), batch["index"])
-                return step(state, batch)
-
-            return seeing_step
-
-        return make
-
-    for name in ("make_train_step", "make_prior_step"):
-        monkeypatch.setattr(training, name, spying_on(getattr(training, name)))
-    sizes = dict(batch_size=4, prior_batch_size=8, prior_steps=3, parallel="jit")
-    sizes["prior_examples"] = 20  # two batches: the third step's are of their rows
-    everything = make_config(picture_folder, log_every_steps=4, **sizes)
-    devices = dict(devices=jax.devices()[:1])
-    monkeypatch.setattr(training, "DataParallel", functools.partial(DataParallel, **devices))
-    whole = training.train(everything, tmp_path / "whole")
-    jax.effects_barrier()
-    fours, eights = (
-        [[*range(n, n + 4)] for n in (0, 4, 8)],
-        [[*range(n, n + 8)] for n in (16, 24, 32)],
-    )
-    assert sorted(seen) == sorted(fours + eights)
-
-    first, second = records(tmp_path / "whole")
-    assert "loss/generator" in first and "loss/generator" not in second
-    assert np.isfinite([first["loss/generator"], first["loss/prior"], second["loss/prior"]]).all()
-
-    training.train(
-        make_config(picture_folder, num_train_steps=5, **sizes | {"prior_steps": 2}),
-        tmp_path / "parts",
-    )
-    resumed = training.train(everything, tmp_path / "parts")
-    assert_trees_equal(resumed, whole)
-
-
 def test_a_finished_run_is_left_as_it_is(straight, picture_folder):
     workdir, expected = straight
     before = (workdir / "metrics.jsonl").read_text()
-    assert_trees_equal(training.train(make_config(picture_folder), workdir), expected)
+    assert_trees_equal(training.train(run_config(picture_folder), workdir), expected)
     assert (workdir / "metrics.jsonl").read_text() == before
 
 
@@ -243,7 +120,7 @@ def test_the_inpainter_loads_what_training_saved(straight):
 
 def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder):
     workdir, _ = straight
-    config = make_config(picture_folder, batch_size=16)
+    config = run_config(picture_folder, batch_size=16)
     config.loss.kl = 0.5
     with pytest.raises(training.ConfigMismatchError) as error:
         training.train(config, workdir)
@@ -317,13 +194,13 @@ def test_unusable_configs_are_refused_before_anything_compiles(
 
     monkeypatch.setattr(jax, "jit", compile_nothing)
     with pytest.raises(error, match=message):
-        training.train(make_config(picture_folder, **changes), tmp_path)
+        training.train(run_config(picture_folder, **changes), tmp_path)
     # Nothing stands in the way of the mended config.
     assert not (tmp_path / "config.json").exists()
 
 
 def test_all_weights_zero_is_refused(tmp_path, picture_folder):
-    config = make_config(picture_folder)
+    config = run_config(picture_folder)
     for name in config.loss:
         config.loss[name] = 0.0
     with pytest.raises(ValueError, match="nothing to train"):
@@ -336,11 +213,11 @@ def test_all_weights_zero_is_refused(tmp_path, picture_folder):
 def test_unwritable_workdir_is_refused(tmp_path, picture_folder):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=f"workdir {tmp_path / 'file'} cannot be written"):
-        training.train(make_config(picture_folder), tmp_path / "file")
+        training.train(run_config(picture_folder), tmp_path / "file")
 
 
 def test_a_long_run_of_nonfinite_steps_stops_training(tmp_path, picture_folder):
-    config = make_config(picture_folder, max_nonfinite_steps=2)
+    config = run_config(picture_folder, max_nonfinite_steps=2)
     config.optimizer.generator_learning_rate = 1e38
     with pytest.raises(training.NonFiniteError, match=r"the last \d+ steps were not finite"):
         training.train(config, tmp_path)
