@@ -7,15 +7,16 @@ their rows in other company: every epoch has all rows once, in an order of its o
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 from tqdm import tqdm
 
 
 def encoded_batches(
-    fresh: Iterator[Mapping[str, np.ndarray]],
+    fresh: Iterator[dict[str, np.ndarray]],
     *,
     batch_size: int,
     num_kept: int,
@@ -48,26 +49,24 @@ def encoded_batches(
     again = range(min(start_step, num_kept))
     silent = not again or process_index != 0
     for _ in tqdm(again, desc="encode", unit="batch", disable=silent):
-        kept.append(dict(next(fresh)))
+        kept.append(next(fresh))
     for _ in range(len(kept), num_kept):
-        kept.append(dict(next(fresh)))
+        kept.append(next(fresh))
         yield kept[-1]
     del fresh  # with the pictures that it may hold
-    order, of_epoch = np.empty(0), 0
+    positions = kept[0]["index"].astype(np.int64)
     for number in itertools.count(max(start_step, num_kept)):
         epoch, place = divmod(number, num_kept)
-        if epoch != of_epoch:
-            order, of_epoch = _order(batch_size, num_kept, seed, epoch)[own], epoch
-        sources = order[:, place].tolist()
+        sources = _order(batch_size, num_kept, seed, epoch)[own, place].tolist()
         batch = {
             name: np.stack([kept[source][name][row] for row, source in enumerate(sources)])
             for name in kept[0]
+            if name != "index"
         }
-        first = int(kept[0]["index"][0]) - process_index * rows
-        positions = first + number * batch_size + own
-        yield batch | {"index": positions.astype(np.uint32)}
+        yield batch | {"index": (positions + number * batch_size).astype(np.uint32)}
 
 
+@functools.lru_cache(maxsize=1)  # this epoch's
 def _order(batch_size: int, num_kept: int, seed: int, epoch: int) -> np.ndarray:
     """For each place in the batch, which batch its rows come from: int64 [B, num_kept]."""
     in_turn = np.tile(np.arange(num_kept), (batch_size, 1))
