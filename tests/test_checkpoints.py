@@ -97,6 +97,14 @@ def test_keeps_the_best_beside_the_newest(tmp_path, state):
         assert checkpoints.steps() == [2, 4, 5]
 
 
+def test_a_later_stage_is_better_whatever_its_errors(tmp_path, state):
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, stage, error in ((1, 0, 0.1), (2, 1, 0.5), (3, 1, 0.4), (4, 1, 0.6), (5, 1, 0.7)):
+            checkpoints.save(at_step(state, step), CONFIG, error, stage=stage)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [3, 4, 5]
+
+
 def test_a_run_that_goes_on_still_knows_which_was_the_best(tmp_path, state):
     for step, error in ((1, 0.5), (2, 0.3), (3, 0.4), (4, 0.6), (5, 0.7)):
         with Checkpoints(tmp_path) as checkpoints:

@@ -48,10 +48,10 @@ class Checkpoints:
                     preservation_policy=checkpoint_managers.AnyPreservationPolicy(
                         [
                             checkpoint_managers.LatestN(keep),
-                            checkpoint_managers.BestN(get_metric_fn=_negative_error, n=1),
+                            checkpoint_managers.BestN(get_metric_fn=_merit, n=1),
                         ]
                     ),
-                    best_fn=_negative_error,  # without it Orbax forgets metrics between processes
+                    best_fn=_merit,  # without it Orbax forgets metrics between processes
                     create=not read_only,
                     cleanup_tmp_directories=not read_only,
                     read_only=read_only,
@@ -64,13 +64,17 @@ class Checkpoints:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def save(self, state: TrainState, config: Mapping[str, Any], error: float) -> None:
+    def save(
+        self, state: TrainState, config: Mapping[str, Any], error: float, *, stage: int = 0
+    ) -> None:
         """Starts saving a checkpoint and returns.
 
         Args:
           state: of numpy arrays (see `DataParallel.fetch`).
           config: as JSON can hold it.
           error: what the best checkpoint has least of; one that is not finite counts as worst.
+          stage: of the run. Errors of different stages may be of different kinds: a checkpoint of a
+            later one is better than any of those before.
 
         Raises:
           ValueError: if there is a checkpoint of this step or a later one.
@@ -78,7 +82,10 @@ class Checkpoints:
         model, rest = _split(state)
         saves = self._manager.save(
             int(state.step),
-            metrics={"error": error if np.isfinite(error) else sys.float_info.max},
+            metrics={
+                "stage": stage,
+                "error": error if np.isfinite(error) else sys.float_info.max,
+            },
             args=ocp.args.Composite(
                 model=ocp.args.StandardSave(model),
                 state=ocp.args.StandardSave(rest),
@@ -201,9 +208,9 @@ def _free_name(folder: Path) -> Path:
     return next(path for path in map(folder.with_name, names) if not path.exists())
 
 
-def _negative_error(metrics: Mapping[str, float]) -> float:
-    """Orbax calls the highest value the best."""
-    return -metrics["error"]
+def _merit(metrics: Mapping[str, float]) -> tuple[float, float]:
+    """What Orbax sorts by; it calls the last the best."""
+    return metrics.get("stage", 0), -metrics["error"]  # runs of before had one stage
 
 
 def _split(state: TrainState) -> tuple[dict[str, PyTree], dict[str, PyTree]]:

@@ -1,4 +1,4 @@
-"""How training goes, seen on held-out pictures: sample sheets, and one figure to choose by."""
+"""How training goes, seen on held-out pictures: sample sheets, and figures to choose by."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from uctgan_jax import images as host_images
 from uctgan_jax.inpainting import complete_codes, reconstruct_pictures, sample_normal
 from uctgan_jax.nets import Networks
 from uctgan_jax.train_state import TrainState
+from uctgan_jax.train_step import make_encoder, prior_loss
 
-NUM_PICTURES = 32
+NUM_PICTURES = 128
 _NUM_DRAWN = 8
 _NUM_SAMPLES = 6
+_NUM_PRIOR_DRAWS = 16
 
 
 class HeldOut:
@@ -31,16 +33,33 @@ class HeldOut:
         self._batch = batch
         self._writer = clu.asynclib.Pool("samples", max_workers=1)
 
-        @jax.jit
-        def complete(params: Any, images: jax.Array, masks: jax.Array) -> jax.Array:
-            """Completions with codes from N(0, I) and, last, with the picture's own."""
-            keys = jax.random.split(jax.random.key(0), images.shape[0])
-            codes = sample_normal(keys, _NUM_SAMPLES, networks.code_dim)
-            drawn = complete_codes(networks, params, images, masks, codes)
-            own = reconstruct_pictures(networks, params, images, masks)
-            return jnp.concatenate([drawn, own[:, None]], axis=1)
+        encode = make_encoder(networks)
 
-        self._complete = complete
+        @jax.jit
+        def look(params: Any, images: jax.Array, masks: jax.Array) -> tuple[jax.Array, ...]:
+            """Completions of the first with codes from N(0, I), reconstructions, prior's loss."""
+            keys = jax.random.split(jax.random.key(0), len(images))
+            first = slice(_NUM_DRAWN)
+            codes = sample_normal(keys[first], _NUM_SAMPLES, networks.code_dim)
+            completions = complete_codes(networks, params, images[first], masks[first], codes)
+            own = reconstruct_pictures(networks, params, images, masks)
+            patches = {
+                "image": networks.to_patches(images),
+                "mask": networks.to_patches(masks),
+            }
+            encoded = encode(params, patches)
+            loss = prior_loss(
+                params["prior"],
+                networks,
+                encoded["mean"],
+                encoded["log_variance"],
+                [encoded["condition"].astype(jnp.float32)],
+                keys,
+                _NUM_PRIOR_DRAWS,
+            )
+            return completions, own, loss
+
+        self._look = look
 
     def __enter__(self) -> HeldOut:
         return self
@@ -48,19 +67,24 @@ class HeldOut:
     def __exit__(self, *exc_info: object) -> None:
         self._writer.join()
 
-    def visit(self, state: TrainState, *, draw: bool) -> float:
+    def visit(self, state: TrainState, *, draw: bool) -> dict[str, float]:
         """Measures averaged parameters and, if asked, draws `<step>.png` in the background.
 
         Returns:
-            The reconstruction error in the hole: mean abs(I_r - I_g) over the held-out holes, in
-            [0, 2]. It falls while the networks learn; diversity and realism it cannot tell.
+            `reconstruction_hole`, the error in the hole: mean abs(I_r - I_g) over the held-out
+            holes, in [0, 2]. It falls while the networks learn; diversity and realism it cannot
+            tell. And `prior`, the loss of the prior, of the same codes and times at every visit:
+            where it rises while that of training falls, the prior learns by heart.
         """
         images, masks = self._batch["image"], self._batch["mask"]
-        completions = np.asarray(self._complete(state.ema_params, images, masks))
+        completions, own, loss = self._look(state.ema_params, images, masks)
         if draw and jax.process_index() == 0:
-            self._writer(self._write_sheet)(int(state.step), completions[:_NUM_DRAWN, :-1])
-        errors = np.abs(completions[:, -1].astype(np.float64) - images) / 127.5
-        return float(errors.mean(axis=-1, keepdims=True)[masks > 0].mean())
+            self._writer(self._write_sheet)(int(state.step), np.asarray(completions))
+        errors = np.abs(np.asarray(own, np.float64) - images) / 127.5
+        return {
+            "reconstruction_hole": float(errors.mean(axis=-1, keepdims=True)[masks > 0].mean()),
+            "prior": float(loss),
+        }
 
     def _write_sheet(self, step: int, completions: np.ndarray) -> None:
         images, masks = (self._batch[name][:_NUM_DRAWN] for name in ("image", "mask"))

@@ -216,7 +216,7 @@ def make_train_step(
         )
         scalars |= {f"loss/{name}": value for name, value in terms.items()}
         if weights.prior:
-            scalars["loss/prior"], grads["prior"] = jax.value_and_grad(_prior_loss)(
+            scalars["loss/prior"], grads["prior"] = jax.value_and_grad(prior_loss)(
                 state.prior_params, networks, *own, condition, keys[:, 2], _DRAWS_BESIDE
             )
         if weights.adversarial:
@@ -302,7 +302,7 @@ def make_prior_step(
         keys = _example_keys(seed, batch["index"])
         condition = batch["condition"].astype(jnp.float32)
         scalars, grads = {}, {}
-        scalars["loss/prior"], grads["prior"] = jax.value_and_grad(_prior_loss)(
+        scalars["loss/prior"], grads["prior"] = jax.value_and_grad(prior_loss)(
             state.prior_params,
             networks,
             batch["mean"],
@@ -328,7 +328,7 @@ def make_prior_step(
     return step
 
 
-def _prior_loss(
+def prior_loss(
     params: PyTree,
     networks: Networks,
     mean: Array,
@@ -337,7 +337,16 @@ def _prior_loss(
     keys: Array,
     num_draws: int,
 ) -> Array:
-    """Of `num_draws` codes of each picture, each somewhere on its way from noise."""
+    """`losses.flow_matching` of `num_draws` codes of each picture, each somewhere on its way.
+
+    Args:
+      params: of the prior.
+      networks: the prior, and how long codes are.
+      mean, log_variance: of the pictures' own codes, [B, Z].
+      condition: E2's maps, the coarsest last; of that alone, it may be as `flat` makes it.
+      keys: one of each picture, for all that is drawn, [B].
+      num_draws: N; times are spread evenly over [0, 1).
+    """
     shape = (2, num_draws, networks.code_dim)
     draws = jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
     noise, own_noise = draws[:, 0], draws[:, 1]

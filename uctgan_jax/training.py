@@ -93,6 +93,11 @@ class _Phase:
     stream_start: int
     learner: str = "prior"
 
+    @property
+    def prior_alone(self) -> bool:
+        """Nothing else moves then, not even the guide."""
+        return self.game is None and self.learner == "prior"
+
 
 def check_config(config: ml_collections.ConfigDict) -> None:
     """Raises a ValueError that names the first count or weight which makes no sense."""
@@ -347,14 +352,17 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                 if draws or saves:
                     host_state = parallel.fetch(state)
                     with log.paused():
-                        error = samples.visit(host_state, draw=draws)
-                    log.note("held_out/reconstruction_hole", error)
+                        figures = samples.visit(host_state, draw=draws)
+                    for name, figure in figures.items():
+                        log.note(f"held_out/{name}", figure)
                 if logs:
                     record = log.write(step)
                     progress.set_postfix_str(_postfix(record), refresh=False)
                     _stop_if_not_finite(state, record, parallel, config.max_nonfinite_steps)
                 if saves:
-                    checkpoints.save(host_state, config_dict(config), error)
+                    alone = phases[0].prior_alone
+                    error = figures["prior" if alone else "reconstruction_hole"]
+                    checkpoints.save(host_state, config_dict(config), error, stage=int(alone))
                 if preempted:
                     _say(f"told to stop: saving step {step}, ending")
                     break

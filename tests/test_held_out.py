@@ -1,0 +1,49 @@
+"""What training shows of held-out pictures."""
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.conftest import model_params, records, run_config
+from uctgan_jax import training
+from uctgan_jax.held_out import HeldOut
+from uctgan_jax.train_state import TrainState
+from uctgan_jax.train_step import normalize
+
+
+def test_a_visit_measures_reconstructions_and_the_prior(tmp_path, networks, batch):
+    params = model_params(networks, seed=3)  # whose velocity is 0
+    fields = dict.fromkeys(TrainState.__dataclass_fields__) | dict(step=40, ema_params=params)
+    state = TrainState(**fields)
+    with HeldOut(networks, batch, tmp_path / "samples") as held_out:
+        figures = held_out.visit(state, draw=False)
+        assert not list((tmp_path / "samples").iterdir())
+        assert held_out.visit(state, draw=True) == figures
+    assert cv2.imread(str(tmp_path / "samples" / "00000040.png")).std() > 10
+    assert set(figures) == {"reconstruction_hole", "prior"}
+    assert 0.1 < figures["reconstruction_hole"] < 1.5
+
+    image = normalize(networks.to_patches(batch["image"]))
+    mean, log_variance = (
+        np.asarray(x, np.float64)
+        for x in networks.projection.apply({"params": params["projection"]}, image)
+    )
+    time = np.linspace(0, 1, 1001)[:, None, None]
+    variance = np.exp(log_variance)
+    covariance = time * variance - (1 - time)
+    spread = (1 - time) ** 2 + time**2 * variance
+    assert figures["prior"] == pytest.approx((mean**2 + covariance**2 / spread).mean(), rel=0.1)
+
+
+def test_the_priors_own_steps_are_judged_by_the_prior(tmp_path, picture_folder):
+    config = run_config(picture_folder, num_train_steps=8, prior_steps=6, checkpoint_every_steps=1)
+    config.optimizer.prior_learning_rate = 0.3  # soon worse than it was
+    training.train(config, tmp_path)
+    logged = {r["step"]: r for r in records(tmp_path)}
+    still = {logged[step]["held_out/reconstruction_hole"] for step in range(2, 9)}
+    assert len(still) == 1 and logged[1]["held_out/reconstruction_hole"] not in still
+    losses = {step: logged[step]["held_out/prior"] for step in range(3, 9)}
+    best = min(losses, key=losses.get)
+    assert best < 7
+    kept = {int(folder.name) for folder in (tmp_path / "checkpoints").iterdir()}
+    assert kept == {best, 7, 8}
