@@ -35,7 +35,7 @@ from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import train_batches
 from uctgan_jax.data.sources import open_source
 from uctgan_jax.parallel import DataParallel
-from uctgan_jax.training import device_types
+from uctgan_jax.phases import device_types
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
 _SECONDS = flags.DEFINE_float("seconds", 30, "For the step, and again for the data wait.")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +21,17 @@ from uctgan_jax import held_out
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.data import pipeline, sources
 from uctgan_jax.data.masks import MaskOptions
-from uctgan_jax.encoded import encoded_batches
 from uctgan_jax.files import write_text
 from uctgan_jax.growth import grow, grown_sizes
 from uctgan_jax.inpainting import read_model
 from uctgan_jax.metrics_log import MetricsLog
-from uctgan_jax.nets import Networks, build_networks
+from uctgan_jax.nets import build_networks
 from uctgan_jax.optimizers import make_optimizers
 from uctgan_jax.parallel import DataParallel
+from uctgan_jax.phases import Phase, batch_shapes, phase_batches, phases_after
 from uctgan_jax.preemption import PreemptionNotice
 from uctgan_jax.train_state import TrainState, create_train_state
-from uctgan_jax.train_step import (
-    LossWeights,
-    TrainStep,
-    make_encoder,
-    make_prior_step,
-    make_train_step,
-)
+from uctgan_jax.train_step import TrainStep, make_prior_step, make_train_step
 from uctgan_jax.weights import check_structure
 
 PyTree = Any
@@ -74,29 +67,6 @@ class NonFiniteError(RuntimeError):
 
 class ConfigMismatchError(ValueError):
     """A workdir holds a run of another config."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Phase:
-    """Steps of one kind: those after `start`, to `end`.
-
-    Attributes:
-      game: what `make_train_step` is to make; None for the steps of the prior alone.
-      stream_start: the step that its stream of batches begins after; phases can share one.
-      learner: what learns in the steps of the prior alone, see `make_prior_step`.
-    """
-
-    start: int
-    end: int
-    batch_size: int
-    game: dict[str, Any] | None
-    stream_start: int
-    learner: str = "prior"
-
-    @property
-    def prior_alone(self) -> bool:
-        """Nothing else moves then, not even the guide."""
-        return self.game is None and self.learner == "prior"
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
@@ -216,16 +186,13 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         )
         for split in ("train", "validation")
     )
-    example_options = dict(
-        image_size=config.image_size,
-        masks=MaskOptions(**config.mask),
-        seed=config.seed,
-    )
     (held_out_batch,) = pipeline.eval_batches(
         held_out_source,
         batch_size=held_out.NUM_PICTURES,
         num_examples=held_out.NUM_PICTURES,
-        **example_options,
+        image_size=config.image_size,
+        masks=MaskOptions(**config.mask),
+        seed=config.seed,
     )
     if jax.process_index() == 0:
         write_text(workdir / "config.json", json.dumps(config_dict(config), indent=2) + "\n")
@@ -251,28 +218,16 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             axis_name=parallel.axis_name,
         )
 
-        def make_step(phase: _Phase) -> TrainStep:
+        def make_step(phase: Phase) -> TrainStep:
             if phase.game is None:
                 return make_prior_step(
                     learner=phase.learner, start_step=phase.start, **step_options
                 )
             return make_train_step(**phase.game, frozen=config.frozen, **step_options)
 
-        processes = dict(process_index=jax.process_index(), process_count=jax.process_count())
-        read_batches = functools.partial(
-            pipeline.train_batches,
-            source,
-            flip=config.data.flip,
-            patch_size=networks.patch_size,
-            num_threads=config.data.num_threads,
-            cache_bytes=round(config.data.cache_gib * 2**30),
-            **processes,
-            **example_options,
-        )
-        encoder = make_encoder(networks)
         fresh_prior = jax.jit(lambda key: networks.init_generator(key)["prior"])
-        phases = _phases(config, first_step)
-        shapes = [_batch_shapes(phase, networks, encoder, state.ema_params) for phase in phases]
+        phases = phases_after(first_step, config)
+        shapes = [batch_shapes(phase, networks, state.ema_params) for phase in phases]
         state = parallel.replicate(state)
         with (
             held_out.HeldOut(networks, held_out_batch, workdir / "samples") as samples,
@@ -280,36 +235,19 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             _progress_bar(first_step, config.num_train_steps) as progress,
         ):
 
-            def batches_from(phase: _Phase, step: int) -> Iterator[dict[str, jax.Array]]:
-                # No example a second time: all noise is drawn from its position. All phases before
-                # have batches of `config.batch_size`.
-                first = -(-phase.stream_start * config.batch_size // phase.batch_size)
-
-                def read(start_step: int) -> Iterator[dict[str, jax.Array]]:
-                    batches = read_batches(batch_size=phase.batch_size, start_step=start_step)
-                    return parallel.prefetch(device_types(batches))
-
-                if phase.game is not None:
-                    return read(first + step - phase.stream_start)
-                # As they are when pictures are completed; copies, as the state is donated.
-                params = {name: state.ema_params[name] for name in FREEZABLE}
-                params = parallel.replicate(parallel.fetch(params))
-                encode = parallel.compile_rows(encoder)
-                fresh = (
-                    parallel.fetch_rows(encode(params, batch) | {"index": batch["index"]})
-                    for batch in read(first)
+            def batches_from(phase: Phase, step: int) -> Iterator[dict[str, jax.Array]]:
+                # Of E1 and E2 as they are when pictures are completed.
+                return phase_batches(
+                    phase,
+                    step,
+                    parallel.fetch({name: state.ema_params[name] for name in FREEZABLE}),
+                    config=config,
+                    source=source,
+                    networks=networks,
+                    parallel=parallel,
                 )
-                batches = encoded_batches(
-                    fresh,
-                    batch_size=phase.batch_size,
-                    num_kept=config.prior_examples // phase.batch_size,
-                    seed=config.seed,
-                    start_step=step - phase.stream_start,
-                    **processes,
-                )
-                return parallel.prefetch(batches)
 
-            def begun(phase: _Phase) -> TrainState:
+            def begun(phase: Phase) -> TrainState:
                 """The state that the phase begins with, after its `start` steps."""
                 if phase.game is not None:
                     return state
@@ -373,53 +311,6 @@ def _say(message: str) -> None:
     """Prints, once for all processes."""
     if jax.process_index() == 0:
         print(message, flush=True)
-
-
-def _phases(config: ml_collections.ConfigDict, first_step: int) -> list[_Phase]:
-    """The phases that have steps to take after `first_step`.
-
-    First reconstructions alone, then the whole game, then the prior alone, which has a still
-    target there and costs a fraction; before it, as long as it is to, its guide.
-    """
-    weights = LossWeights(**config.loss)
-    last = config.num_train_steps - config.prior_steps
-    reconstructions = min(config.reconstruction_steps, last)
-    alone = dict(batch_size=config.prior_batch_size, game=None, stream_start=last)
-    phases = [
-        _Phase(
-            start=0,
-            end=reconstructions,
-            stream_start=0,
-            batch_size=config.batch_size,
-            game=dict(weights=dataclasses.replace(weights, adversarial=0.0), instance_path=False),
-        ),
-        _Phase(
-            start=reconstructions,
-            end=last,
-            stream_start=0,
-            batch_size=config.batch_size,
-            game=dict(weights=weights, instance_path=config.instance_path),
-        ),
-        _Phase(start=last, end=last + config.guide_steps, learner="guide", **alone),
-        _Phase(start=last + config.guide_steps, end=config.num_train_steps, **alone),
-    ]
-    return [phase for phase in phases if max(phase.start, first_step) < phase.end]
-
-
-def _batch_shapes(
-    phase: _Phase, networks: Networks, encoder: Callable[[PyTree, PyTree], PyTree], params: PyTree
-) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a phase's batches, of all processes together."""
-    side, pixels = networks.image_size // networks.patch_size, networks.patch_size**2
-    rows = functools.partial(jax.ShapeDtypeStruct, dtype=np.uint8)
-    batch = {
-        "image": rows((phase.batch_size, side, side, 3 * pixels)),
-        "instance": rows((phase.batch_size, side, side, 3 * pixels)),
-        "mask": rows((phase.batch_size, side, side, pixels)),
-    }
-    if phase.game is None:
-        batch = jax.eval_shape(encoder, params, batch)
-    return batch | {"index": jax.ShapeDtypeStruct((phase.batch_size,), np.uint32)}
 
 
 def _initial_model(
@@ -563,12 +454,6 @@ def _check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
             f" num_train_steps - prior_steps ({begins}) must stay {began}; to train the rest on,"
             f" begin another run with init_from={workdir}"
         )
-
-
-def device_types(batches: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
-    """Batches with the 32-bit indices that devices and key folding take."""
-    for batch in batches:
-        yield {**batch, "index": batch["index"].astype(np.uint32)}
 
 
 def _parameter_table(state: TrainState) -> str:

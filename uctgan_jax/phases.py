@@ -1,0 +1,167 @@
+"""The phases of a run: which steps are of one kind, and what batches they take."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from uctgan_jax.data import pipeline
+from uctgan_jax.data.masks import MaskOptions
+from uctgan_jax.data.sources import Source
+from uctgan_jax.encoded import encoded_batches
+from uctgan_jax.nets import Networks
+from uctgan_jax.parallel import DataParallel
+from uctgan_jax.train_step import LossWeights, make_encoder
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """Steps of one kind: those after `start`, to `end`.
+
+    Attributes:
+      batch_size: of its batches.
+      game: what `make_train_step` is to make; None for the steps of the prior alone.
+      stream_start: the step that its stream of batches begins after; phases can share one.
+      learner: what learns in the steps of the prior alone, see `make_prior_step`.
+    """
+
+    start: int
+    end: int
+    batch_size: int
+    game: dict[str, Any] | None
+    stream_start: int
+    learner: str = "prior"
+
+    @property
+    def prior_alone(self) -> bool:
+        """Nothing else moves then, not even the guide."""
+        return self.game is None and self.learner == "prior"
+
+
+def phases_after(first_step: int, config: ml_collections.ConfigDict) -> list[Phase]:
+    """The phases that have steps to take after `first_step`.
+
+    First reconstructions alone, then the whole game, then the prior alone, which has a still
+    target there and costs a fraction; before it, as long as it is to, its guide.
+    """
+    weights = LossWeights(**config.loss)
+    last = config.num_train_steps - config.prior_steps
+    reconstructions = min(config.reconstruction_steps, last)
+    alone = dict(batch_size=config.prior_batch_size, game=None, stream_start=last)
+    phases = [
+        Phase(
+            start=0,
+            end=reconstructions,
+            stream_start=0,
+            batch_size=config.batch_size,
+            game=dict(weights=dataclasses.replace(weights, adversarial=0.0), instance_path=False),
+        ),
+        Phase(
+            start=reconstructions,
+            end=last,
+            stream_start=0,
+            batch_size=config.batch_size,
+            game=dict(weights=weights, instance_path=config.instance_path),
+        ),
+        Phase(start=last, end=last + config.guide_steps, learner="guide", **alone),
+        Phase(start=last + config.guide_steps, end=config.num_train_steps, **alone),
+    ]
+    return [phase for phase in phases if max(phase.start, first_step) < phase.end]
+
+
+def batch_shapes(
+    phase: Phase, networks: Networks, params: PyTree
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a phase's batches, of all processes together.
+
+    `params` are those of E1 and E2, or shapes like theirs.
+    """
+    side, pixels = networks.image_size // networks.patch_size, networks.patch_size**2
+
+    def rows(*shape: int, dtype: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((phase.batch_size, *shape), dtype)
+
+    batch = {
+        "image": rows(side, side, 3 * pixels, dtype=np.uint8),
+        "instance": rows(side, side, 3 * pixels, dtype=np.uint8),
+        "mask": rows(side, side, pixels, dtype=np.uint8),
+    }
+    if phase.game is None:
+        batch = jax.eval_shape(make_encoder(networks), params, batch)
+    return batch | {"index": rows(dtype=np.uint32)}
+
+
+def phase_batches(
+    phase: Phase,
+    step: int,
+    params: PyTree,
+    *,
+    config: ml_collections.ConfigDict,
+    source: Source,
+    networks: Networks,
+    parallel: DataParallel,
+) -> Iterator[dict[str, jax.Array]]:
+    """A phase's batches after `step`, endless, on the devices.
+
+    No example comes a second time in a run, as all noise is drawn from its position: the phases
+    before one that has batches of its own size have those of `config.batch_size`.
+
+    Args:
+      phase: whose batches.
+      step: of the run.
+      params: "projection" (E1) and "encoder" (E2), which encode the pictures for the steps of the
+        prior alone; on the host.
+      config: of the run.
+      source: of the pictures to train on.
+      networks: E1 and E2, and the size of patches.
+      parallel: the devices.
+    """
+    first = -(-phase.stream_start * config.batch_size // phase.batch_size)
+    processes = dict(process_index=jax.process_index(), process_count=jax.process_count())
+
+    def read(start_step: int) -> Iterator[dict[str, jax.Array]]:
+        batches = pipeline.train_batches(
+            source,
+            batch_size=phase.batch_size,
+            start_step=start_step,
+            image_size=config.image_size,
+            masks=MaskOptions(**config.mask),
+            seed=config.seed,
+            flip=config.data.flip,
+            patch_size=networks.patch_size,
+            num_threads=config.data.num_threads,
+            cache_bytes=round(config.data.cache_gib * 2**30),
+            **processes,
+        )
+        return parallel.prefetch(device_types(batches))
+
+    if phase.game is not None:
+        return read(first + step - phase.stream_start)
+    params = parallel.replicate({name: params[name] for name in ("projection", "encoder")})
+    encode = parallel.compile_rows(make_encoder(networks))
+    fresh = (
+        parallel.fetch_rows(encode(params, batch) | {"index": batch["index"]})
+        for batch in read(first)
+    )
+    batches = encoded_batches(
+        fresh,
+        batch_size=phase.batch_size,
+        num_kept=config.prior_examples // phase.batch_size,
+        seed=config.seed,
+        start_step=step - phase.stream_start,
+        **processes,
+    )
+    return parallel.prefetch(batches)
+
+
+def device_types(batches: Iterable[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    """Batches with the 32-bit indices that devices and key folding take."""
+    for batch in batches:
+        yield {**batch, "index": batch["index"].astype(np.uint32)}
