@@ -59,6 +59,18 @@ def test_a_small_set_is_a_prefix_of_a_larger_one_and_lies_beside_it(small):
     assert avatars_config(32).name == "32"
 
 
+def test_a_set_is_written_shard_by_shard_in_order(small, tmp_path, monkeypatch):
+    """However large: left to cut the shards, TFDS needs TensorFlow beyond what it holds."""
+    monkeypatch.setattr(avatars, "_SHARD", 10)
+    monkeypatch.setattr("tensorflow_datasets.core.shuffle.MAX_MEM_BUFFER_SIZE", 0)
+    builder = prepared_avatars(32, data_dir=tmp_path, examples=(24, 4, 5))
+    assert list(builder.info.splits["train"].shard_lengths) == [10, 10, 4]
+    assert list(builder.info.splits["test"].shard_lengths) == [5]
+    for split in avatars.SPLITS:
+        pairs = zip(records(builder, split), records(small, split), strict=True)
+        assert all(a["image"] == b["image"] for a, b in pairs)
+
+
 def test_parallel_rendering_gives_the_same_pictures_in_order(monkeypatch):
     alone = list(avatars._render_split("test", 70, 32))
     monkeypatch.setattr(avatars, "_POOL_MIN_EXAMPLES", 1)
@@ -70,18 +82,21 @@ def test_an_interrupted_build_leaves_no_set_and_the_next_one_cleans_up(tmp_path,
     class Stop(Exception):
         pass
 
+    final = tmp_path / "avatars" / "32_3_1_1" / avatars.VERSION
+    unfinished = []
+
     def interrupted(split, count, size):
         yield avatars._render_png(sample_attributes(split, 0), size)
+        unfinished.extend(path for path in final.parent.iterdir() if path.is_dir())
         raise Stop
 
     with monkeypatch.context() as patch:
         patch.setattr(avatars, "_render_split", interrupted)
         with pytest.raises(Stop):
             prepared_avatars(32, data_dir=tmp_path, examples=(3, 1, 1))
-    final = tmp_path / "avatars" / "32_3_1_1" / avatars.VERSION
-    assert not final.exists()
-    killed = final.with_name(final.name + ".incomplete.ABC")
-    killed.mkdir()
+    (killed,) = unfinished
+    assert not final.exists() and not killed.exists()
+    killed.mkdir()  # as one that is killed leaves it
     builder = prepared_avatars(32, data_dir=tmp_path, examples=(3, 1, 1))
     assert Path(builder.data_dir) == final and len(records(builder, "train")) == 3
     assert not killed.exists()

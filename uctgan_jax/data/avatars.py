@@ -26,9 +26,10 @@ import fcntl
 import functools
 import hashlib
 import io
+import itertools
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import cv2
@@ -127,6 +128,7 @@ FACE_ATTRIBUTES = (
 _VIEW_BOX = "0 16 264 264"
 _POOL_MIN_EXAMPLES = 512  # below this, starting processes costs more than it saves
 _CHUNK = 64
+_SHARD = 16_384  # pictures a file; while it is written they are in memory
 
 
 def sample_attributes(split: str, i: int) -> dict[str, int]:
@@ -250,7 +252,7 @@ def avatars_config(size: int, examples: tuple[int, int, int] = DEFAULT_EXAMPLES)
     )
 
 
-class Avatars(tfds.core.GeneratorBasedBuilder):
+class Avatars(tfds.core.ShardBasedBuilder):
     """Cartoon portraits with all their attributes as labels."""
 
     VERSION = tfds.core.Version(VERSION)
@@ -274,10 +276,18 @@ class Avatars(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,  # stored in the order of the index
         )
 
-    def _split_generators(self, dl_manager):
+    def _shard_iterators_per_split(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, list[Callable[[], Iterator[tuple[int, dict]]]]]:
+        # Shards are written one after the other, each as far as the split's examples have come. A
+        # builder that is left to cut the shards needs TensorFlow for more than a gigabyte.
         return {
-            split: self._generate_examples(split, count)
+            split: [
+                functools.partial(itertools.islice, examples, _SHARD)
+                for _ in range(0, count, _SHARD)
+            ]
             for split, count in zip(SPLITS, self.builder_config.examples, strict=True)
+            for examples in [self._generate_examples(split, count)]
         }
 
     def _generate_examples(self, split: str, count: int) -> Iterator[tuple[int, dict]]:
@@ -346,7 +356,7 @@ def prepared_avatars(
         with open(folder.parent / ".lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # released with the file, also by a killed process
             if not folder.exists():
-                for remains in folder.parent.glob(f"{folder.name}.incomplete*"):
+                for remains in folder.parent.glob(f"incomplete.*_{folder.name}"):
                     shutil.rmtree(remains)
                 builder.download_and_prepare(
                     download_config=tfds.download.DownloadConfig(try_download_gcs=False)
