@@ -32,7 +32,6 @@ class HeldOut:
         self._folder = folder
         self._batch = batch
         self._writer = clu.asynclib.Pool("samples", max_workers=1)
-
         encode = make_encoder(networks)
 
         @jax.jit

@@ -116,8 +116,8 @@ def phase_batches(
     Args:
       phase: whose batches.
       step: of the run.
-      params: "projection" (E1) and "encoder" (E2), which encode the pictures for the steps of the
-        prior alone; on the host.
+      params: on the devices; of those "projection" (E1) and "encoder" (E2) encode the pictures for
+        the steps of the prior alone.
       config: of the run.
       source: of the pictures to train on.
       networks: E1 and E2, and the size of patches.
@@ -144,7 +144,9 @@ def phase_batches(
 
     if phase.game is not None:
         return read(first + step - phase.stream_start)
-    params = parallel.replicate({name: params[name] for name in ("projection", "encoder")})
+    # Copies, as those of a state are donated.
+    params = {name: params[name] for name in ("projection", "encoder")}
+    params = parallel.replicate(parallel.fetch(params))
     encode = parallel.compile_rows(make_encoder(networks))
     fresh = (
         parallel.fetch_rows(encode(params, batch) | {"index": batch["index"]})

@@ -240,7 +240,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                 return phase_batches(
                     phase,
                     step,
-                    parallel.fetch({name: state.ema_params[name] for name in FREEZABLE}),
+                    state.ema_params,
                     config=config,
                     source=source,
                     networks=networks,
