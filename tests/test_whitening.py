@@ -55,7 +55,7 @@ def test_a_step_changes_outputs_as_a_step_of_a_layer_with_white_inputs(inputs):
     centred = inputs - inputs.mean(axis=0)
     _, sizes, directions = np.linalg.svd(centred, full_matrices=False)
     variances = sizes**2 / len(inputs)
-    floor = 1e-3 * variances.mean()
+    floor = 0.1 * variances.mean()
     for direction, variance in zip(directions, variances, strict=True):
         error = centred @ direction[:, None] * np.array([1.0, -2.0]) / np.sqrt(variance)
         updates, _ = optimizer.update(gradients(inputs, error + 0.5), state, inputs=inputs)

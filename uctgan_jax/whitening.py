@@ -20,7 +20,9 @@ import optax
 Array = jax.Array
 
 _INPUTS_PER_DIMENSION = 8  # to measure before
-_FLOOR = 1e-3  # of the mean variance: directions with less are taken for ones with as much
+# Of the mean variance. Directions with less are learned as much more slowly: they say little, but
+# there are so many of them that with a lower floor pictures are learned by heart.
+_FLOOR = 0.1
 
 
 class WhitenedState(NamedTuple):
