@@ -89,7 +89,8 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.data.max_corrupt = 100  # damaged pictures to step over, per process, before stopping
 
     config.mask = ml_collections.ConfigDict()
-    # One of uctgan_jax.data.masks.MASK_KINDS, or mask files: "folder:PATH" or "paired:PATH".
+    # One of uctgan_jax.data.masks.MASK_KINDS or several ("free_form,box"), or mask files:
+    # "folder:PATH" or "paired:PATH".
     config.mask.kind = "center"
     config.mask.hole_share = (0.25, 0.25)  # of the picture's area, from, to
     config.mask.region = (0.0, 0.0, 1.0, 1.0)  # top, left, bottom, right: where holes may lie
@@ -111,8 +112,8 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.loss.prior = 1.0  # flow matching of the conditional prior: 0, or it learns
 
     config.optimizer = ml_collections.ConfigDict()
-    config.optimizer.generator_learning_rate = 3e-3  # Muon's, as D's
-    config.optimizer.prior_learning_rate = 2e-3  # Adam's
+    config.optimizer.generator_learning_rate = 3e-3
+    config.optimizer.prior_learning_rate = 8e-3
     config.optimizer.discriminator_learning_rate = 3e-3
     config.optimizer.beta1 = 0.9  # Adam's
     config.optimizer.beta2 = 0.99

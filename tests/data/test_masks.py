@@ -45,6 +45,21 @@ def test_a_mask_does_not_depend_on_the_others_of_its_batch(kind):
         np.testing.assert_array_equal(mask, draw_masks(row[None], options, image_size=64)[0])
 
 
+def test_several_kinds_are_mixed_each_as_it_is_alone():
+    numbers = np.random.default_rng(0).random((3000, NUMBERS))
+    mixed = draw_masks(numbers, MaskOptions("box,window,box", (0.1, 0.2), FACE), image_size=32)
+    whole = mixed.sum(axis=(1, 2, 3)) == 18 * 16
+    assert abs(whole.mean() - 1 / 3) < 0.03
+    (rows,) = np.nonzero(~whole)
+    # The share's number is spread anew: the boxes are those of a single kind, of all its shares.
+    boxes = numbers[rows].copy()
+    boxes[:, 0] = boxes[:, 0] * 3 % 1
+    alone = draw_masks(boxes, MaskOptions("box", (0.1, 0.2), FACE), image_size=32)
+    np.testing.assert_array_equal(mixed[rows], alone)
+    shares = alone.mean(axis=(1, 2, 3))
+    assert shares.min() < 0.11 and shares.max() > 0.19 and abs(shares.mean() - 0.15) < 0.005
+
+
 @pytest.mark.parametrize("share", [(0.01, 0.02), (0.1, 0.2), (0.3, 0.6), (0.25, 0.25)])
 @pytest.mark.parametrize("size", [32, 256])
 @pytest.mark.parametrize("kind", ["center", "box", "boxes", "free_form", "blobs", "border"])
@@ -131,6 +146,9 @@ def test_free_forms_are_strokes():
     "change, message",
     [
         ({"kind": "star"}, "Unknown mask kind 'star'.*center, window"),
+        ({"kind": "box,star"}, "Unknown mask kind 'star'"),
+        ({"kind": "box,"}, "Unknown mask kind ''"),
+        ({"kind": "half,boxes", "hole_share": (0.1, 0.5)}, "does not fit"),
         ({"hole_share": (0.4, 0.2)}, "lowest <= highest"),
         ({"hole_share": (0.0, 0.2)}, "0 < lowest"),
         ({"hole_share": (0.1, 1.0)}, "highest < 1"),

@@ -15,6 +15,7 @@ Kinds (`MASK_KINDS`); all lie within a region of the picture:
   every_other_line  every second row
 The share of the hole is drawn from `hole_share`, exact to the pixel for free forms and blobs and
 nearly so (whole sides) for rectangles; `window`, `half` and `every_other_line` do not look at it.
+Several kinds, "free_form,box", are drawn equally often; one named twice, twice as often.
 
 Masks from files are in `mask_folder.py`.
 """
@@ -45,7 +46,8 @@ class MaskOptions:
     """Which holes to make.
 
     Attributes:
-      kind: one of `MASK_KINDS`, or mask files: "folder:PATH" or "paired:PATH".
+      kind: one of `MASK_KINDS` or several with commas in between, or mask files: "folder:PATH" or
+        "paired:PATH".
       hole_share: (lowest, highest) share of the picture's area; uniform in between.
       region: (top, left, bottom, right) as fractions of the side: drawn holes lie within.
       convention: of mask files: "white_is_hole" or "black_is_hole".
@@ -80,17 +82,25 @@ def draw_masks(
     masks = np.empty((len(numbers), image_size, image_size, 1), np.uint8) if out is None else out
     masks[:] = 0
     top, left, bottom, right = _pixels(options.region, image_size)
-    _draw_holes(masks[:, top:bottom, left:right, 0], numbers, options, image_size)
+    region = masks[:, top:bottom, left:right, 0]
+    kinds = options.kind.split(",")
+    # The number of the share tells the kind too: what is left of it is as uniform.
+    places = numbers[:, 0] * len(kinds)
+    for place, kind in enumerate(kinds):
+        (rows,) = np.nonzero(places.astype(int) == place)
+        holes = np.zeros((len(rows), *region.shape[1:]), np.uint8)
+        own = np.column_stack([places[rows] - place, numbers[rows, 1:]])
+        _draw_holes(holes, own, kind, tuple(share * image_size**2 for share in options.hole_share))
+        region[rows] = holes
     return masks
 
 
 def _draw_holes(
-    holes: np.ndarray, numbers: np.ndarray, options: MaskOptions, image_size: int
+    holes: np.ndarray, numbers: np.ndarray, kind: str, limits: tuple[float, float]
 ) -> None:
-    """Draw the holes in what is the region of empty masks: [B, height, width]."""
-    kind = options.kind
+    """Draw holes of one kind, of `limits` pixels, in what is the region of empty masks: [B, h, w]."""
     height, width = holes.shape[1:]
-    lowest, highest = (share * image_size**2 for share in options.hole_share)
+    lowest, highest = limits
     areas = lowest + (highest - lowest) * numbers[:, 0]
     counts = np.clip(np.rint(areas), 1, height * width).astype(np.int64)
     numbers = numbers[:, 1:]
@@ -118,12 +128,7 @@ def _draw_holes(
 
 def check_mask_options(options: MaskOptions, *, image_size: int) -> None:
     """Raise ValueError for an unknown kind, or a hole that is empty, whole or does not fit."""
-    kind, hole_share, region = options.kind, options.hole_share, options.region
-    if kind not in MASK_KINDS:
-        raise ValueError(
-            f"Unknown mask kind {kind!r}: must be one of {', '.join(MASK_KINDS)}, folder:PATH or "
-            "paired:PATH."
-        )
+    region = options.region
     if len(region) != 4 or not (
         0 <= region[0] < region[2] <= 1 and 0 <= region[1] < region[3] <= 1
     ):
@@ -132,9 +137,20 @@ def check_mask_options(options: MaskOptions, *, image_size: int) -> None:
             "picture with 0 <= top < bottom <= 1 and 0 <= left < right <= 1."
         )
     top, left, bottom, right = _pixels(region, image_size)
-    height, width = bottom - top, right - left
-    if height < 1 or width < 1:
+    if top == bottom or left == right:
         raise ValueError(f"Mask region {tuple(region)} holds no pixel at image_size {image_size}.")
+    for kind in options.kind.split(","):
+        _check_kind(kind, options, bottom - top, right - left, image_size)
+
+
+def _check_kind(kind: str, options: MaskOptions, height: int, width: int, image_size: int) -> None:
+    """Raise ValueError if there is no such kind, or it does not fit in the region."""
+    hole_share, region = options.hole_share, options.region
+    if kind not in MASK_KINDS:
+        raise ValueError(
+            f"Unknown mask kind {kind!r}: must be one of {', '.join(MASK_KINDS)} or several with "
+            "commas in between, or folder:PATH or paired:PATH alone."
+        )
     if kind == "window" and height * width == image_size**2:
         raise ValueError(f"Mask region {tuple(region)} is the whole picture: nothing is known.")
     if kind in _FIXED_SHARE:
