@@ -41,7 +41,7 @@ def test_learning_rates_fall_over_the_last_share_of_the_steps(decay_share, sizes
     for optimizer, expected in (
         (optimizers.generator, [0.1 * 0.3 * size for size in sizes]),  # as a vector
         (optimizers.discriminator, [0.2 * 0.3 * size for size in sizes[1:]]),
-        (optimizers.prior, [0.3 * size for size in prior_sizes]),
+        (optimizers.prior, [0.3 * 0.3 * size for size in prior_sizes]),
     ):
         params = {CONDITION_LAYER: {"kernel": np.zeros((2, 1)), "bias": np.zeros(1)}}
         state = optimizer.init(params)

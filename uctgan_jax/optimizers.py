@@ -34,7 +34,7 @@ def make_optimizers(
     reconstruction_steps: int = 0,
     prior_steps: int = 0,
 ) -> Optimizers:
-    """Muon for E1, E2 and G together and for D, whitened Adam for the prior.
+    """Muon: for E1, E2 and G together, for D, and, with its inputs whitened, for the prior.
 
     Muon makes a matrix's step orthogonal, and as long as Adam's steps are, so that rates are of one
     kind (`muon.py`). Before, gradients are shortened to four times their usual length: Muon's
@@ -47,7 +47,7 @@ def make_optimizers(
 
     Args:
       generator_learning_rate, prior_learning_rate, discriminator_learning_rate: at the start.
-      beta1, beta2: of Adam.
+      beta1, beta2: of Adam, which moves what is no matrix.
       decay_share: in [0, 1].
       num_steps: of the whole run.
       reconstruction_steps: the first of them, without D.
@@ -62,29 +62,38 @@ def make_optimizers(
 
         return schedule
 
-    def muon(learning_rate: float, first: int, last: int) -> optax.GradientTransformation:
-        return optax.chain(
-            _clip_stray_gradients(),
-            optax.partition(
-                {
-                    "matrix": scale_by_muon(),
-                    "vector": optax.chain(
-                        optax.scale_by_adam(beta1, beta2, nesterov=True), optax.scale(_VECTOR_RATE)
-                    ),
-                },
-                lambda params: jax.tree.map(lambda x: "matrix" if x.ndim > 1 else "vector", params),
-            ),
-            optax.scale_by_learning_rate(falling(learning_rate, first, last)),
-        )
-
     last = num_steps - prior_steps
     return Optimizers(
-        generator=muon(generator_learning_rate, 0, last),
+        generator=optax.chain(
+            _muon(beta1, beta2),
+            optax.scale_by_learning_rate(falling(generator_learning_rate, 0, last)),
+        ),
         prior=optax.chain(
-            whitened(optax.scale_by_adam(beta1, beta2), layer=CONDITION_LAYER),
+            whitened(_muon(beta1, beta2), layer=CONDITION_LAYER),
             optax.scale_by_learning_rate(falling(prior_learning_rate, 0, num_steps)),
         ),
-        discriminator=muon(discriminator_learning_rate, reconstruction_steps, last),
+        discriminator=optax.chain(
+            _muon(beta1, beta2),
+            optax.scale_by_learning_rate(
+                falling(discriminator_learning_rate, reconstruction_steps, last)
+            ),
+        ),
+    )
+
+
+def _muon(beta1: float, beta2: float) -> optax.GradientTransformation:
+    """Steps for a learning rate: Muon's of matrices, Adam's of the rest, without stray gradients."""
+    return optax.chain(
+        _clip_stray_gradients(),
+        optax.partition(
+            {
+                "matrix": scale_by_muon(),
+                "vector": optax.chain(
+                    optax.scale_by_adam(beta1, beta2, nesterov=True), optax.scale(_VECTOR_RATE)
+                ),
+            },
+            lambda params: jax.tree.map(lambda x: "matrix" if x.ndim > 1 else "vector", params),
+        ),
     )
 
 
