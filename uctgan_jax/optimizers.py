@@ -82,7 +82,7 @@ def make_optimizers(
 
 
 def _muon(beta1: float, beta2: float) -> optax.GradientTransformation:
-    """Steps for a learning rate: Muon's of matrices, Adam's of the rest, without stray gradients."""
+    """Steps for a rate to scale: Muon's of matrices, Adam's of the rest; none is a stray one."""
     return optax.chain(
         _clip_stray_gradients(),
         optax.partition(

@@ -98,7 +98,7 @@ def draw_masks(
 def _draw_holes(
     holes: np.ndarray, numbers: np.ndarray, kind: str, limits: tuple[float, float]
 ) -> None:
-    """Draw holes of one kind, of `limits` pixels, in what is the region of empty masks: [B, h, w]."""
+    """Draw holes of one kind, of `limits` pixels, in the region of empty masks: [B, h, w]."""
     height, width = holes.shape[1:]
     lowest, highest = limits
     areas = lowest + (highest - lowest) * numbers[:, 0]
