@@ -97,6 +97,7 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.mask.convention = "white_is_hole"  # in mask files; or "black_is_hole"
 
     config.model = ml_collections.ConfigDict(MODELS[image_size])
+    config.model.prior_condition_width = 512  # hidden units of the prior that see the condition
     # How far codes go past where the guide, the prior before its own steps, carries them; 1: the
     # prior alone. Higher completes more surely, and in the end less diversely.
     config.model.guidance = 2.0

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import TINY_MODEL, assert_trees_equal, model_params
-from uctgan_jax.growth import grow, grown_sizes
+from uctgan_jax.growth import grow, grown_sizes, widened_prior
 from uctgan_jax.nets import build_networks
 
 SMALL = {"image_size": 32, "model": TINY_MODEL}
@@ -72,3 +72,29 @@ def test_grown_sizes():
     assert SMALL["model"]["patch_size"] == 4
     deeper = grown_sizes(SMALL, (16, 16, 16))
     assert deeper["model"]["generator_widths"] == TINY_MODEL["generator_widths"]
+
+
+def test_a_wider_prior_does_what_it_did_and_can_learn_more(networks, small):
+    wider = build_networks(image_size=32, **TINY_MODEL | {"prior_condition_width": 300})
+    fresh = model_params(wider, seed=5)["prior"]
+    # A trained one: freshly made, it has no velocity at all.
+    narrow = jax.tree.map(
+        lambda x: x + 0.05 * np.sin(np.arange(x.size)).reshape(x.shape), small["prior"]
+    )
+    widened = widened_prior(narrow, fresh)
+    assert jax.tree.map(np.shape, widened) == jax.tree.map(np.shape, fresh)
+    rng = np.random.default_rng(0)
+    codes = rng.standard_normal((2, 3, TINY_MODEL["code_dim"])).astype(np.float32)
+    side = networks.image_size // TINY_MODEL["patch_size"] // 2
+    condition = [rng.standard_normal((2, side, side, 16)).astype(np.float32)]
+
+    def velocity(networks, prior):
+        return networks.velocity({"prior": prior}, condition)(codes, np.float32(0.3))
+
+    before = velocity(networks, narrow)
+    assert np.abs(before).mean() > 0.1
+    np.testing.assert_allclose(velocity(wider, widened), before, rtol=1e-4, atol=1e-5)
+    # The further units are there to be heard of: what they feed has a gradient.
+    grads = jax.grad(lambda prior: velocity(wider, prior).sum())(widened)
+    assert np.abs(grads["of_condition_1"]["kernel"][256:]).max() > 0
+    assert_trees_equal(widened_prior(narrow, small["prior"]), narrow)

@@ -1,10 +1,11 @@
-"""Models for pictures of twice the side, grown from smaller ones (Karras et al., 2018).
+"""Models that begin as smaller ones: for pictures of twice the side, or with a wider prior.
 
-What a code means takes long to learn, and hardly depends on how many pixels show it. The large
-model has the maps of the small one, and patches of twice the side: its E1, E2 and D begin as those
-of the small one, seeing the means of 2 x 2 pixels (D, whose kernels are normalised, twice as
-strongly); its prior begins as it is. G has four times as many pixels to paint from the same maps,
-and may be wider: layers that stay the same come along.
+What a code means takes long to learn, and hardly depends on how many pixels show it. So models for
+small pictures are grown (Karras et al., 2018). The large model has the maps of the small one, and
+patches of twice the side: its E1, E2 and D begin as those of the small one, seeing the means of
+2 x 2 pixels (D, whose kernels are normalised, twice as strongly); its prior begins as it is. G has
+four times as many pixels to paint from the same maps, and may be wider: layers that stay the same
+come along.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import einops
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
+
+from uctgan_jax.nets.prior import CONDITION_LAYER, EMBEDDING_LAYER
 
 PyTree = Any
 
@@ -67,6 +70,32 @@ def grow(small: PyTree, fresh: PyTree) -> PyTree:
             }
         )
     return grown
+
+
+def widened_prior(narrow: PyTree, fresh: PyTree) -> PyTree:
+    """The parameters of a wider prior that begins as a narrow one does all it does.
+
+    Args:
+      narrow: of the prior that there is.
+      fresh: those that the wider one would begin with otherwise. Its further units see the
+        condition as they do there, and nothing hears of them yet.
+    """
+    units = len(narrow[CONDITION_LAYER]["bias"])
+    return narrow | {
+        CONDITION_LAYER: {
+            name: jnp.concatenate([array, fresh[CONDITION_LAYER][name][..., units:]], axis=-1)
+            for name, array in narrow[CONDITION_LAYER].items()
+        },
+        EMBEDDING_LAYER: {
+            "kernel": jnp.concatenate(
+                [
+                    narrow[EMBEDDING_LAYER]["kernel"],
+                    jnp.zeros_like(fresh[EMBEDDING_LAYER]["kernel"][units:]),
+                ]
+            ),
+            "bias": narrow[EMBEDDING_LAYER]["bias"],
+        },
+    }
 
 
 def _spread(kernel: jax.Array, numbers: int) -> jax.Array:

@@ -22,10 +22,10 @@ from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.data import pipeline, sources
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.files import write_text
-from uctgan_jax.growth import grow, grown_sizes
+from uctgan_jax.growth import grow, grown_sizes, widened_prior
 from uctgan_jax.inpainting import read_model
 from uctgan_jax.metrics_log import MetricsLog
-from uctgan_jax.nets import build_networks
+from uctgan_jax.nets import NARROW_CONDITION, build_networks
 from uctgan_jax.optimizers import make_optimizers
 from uctgan_jax.parallel import DataParallel
 from uctgan_jax.phases import Phase, batch_shapes, phase_batches, phases_after
@@ -318,7 +318,7 @@ def _initial_model(
 ) -> Callable[[PyTree], PyTree] | None:
     """What makes the parameters of `config.init_from` of fresh ones, grown if need be.
 
-    None without it, or when the run has begun.
+    None without it, or when the run has begun. The prior may be wider than the model's.
     """
     if not config.init_from or _saved_steps(workdir):
         return None
@@ -327,8 +327,13 @@ def _initial_model(
         {name: sizes[name] for name in ("image_size", "model")}
         for sizes in (saved_config, config_dict(config))
     )
+    width = "prior_condition_width"
+    for sizes in (there, here):
+        sizes["model"] = {width: NARROW_CONDITION} | sizes["model"]
     growing = 2 * there["image_size"] == here["image_size"]
     wanted = grown_sizes(there, here["model"]["generator_widths"]) if growing else there
+    widest = max(sizes["model"][width] for sizes in (there, here))
+    wanted = wanted | {"model": wanted["model"] | {width: widest}}
     differences = _refused_differences(wanted, here)
     if differences:
         listed = "; ".join(
@@ -342,13 +347,15 @@ def _initial_model(
         # A model may have been saved without its D.
         judge = {name: fresh[name] for name in ("discriminator", "spectral_norm")}
         parts = {name: value for name, value in (judge | params).items() if name in fresh}
-        if not growing:
-            check_structure(parts, fresh, source=source)
-            return parts
-        small = build_networks(image_size=there["image_size"], **there["model"])
-        expected = jax.eval_shape(small.init_generator, jax.random.key(0))
+        saved = build_networks(image_size=there["image_size"], **there["model"])
+        expected = jax.eval_shape(saved.init_generator, jax.random.key(0))
         check_structure({name: params.get(name, {}) for name in expected}, expected, source=source)
-        return grow(parts, fresh)
+        for name in ("prior", "guide"):
+            parts[name] = widened_prior(parts[name], fresh[name])
+        if growing:
+            return grow(parts, fresh)
+        check_structure(parts, fresh, source=source)
+        return parts
 
     return begin
 

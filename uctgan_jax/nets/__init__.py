@@ -33,6 +33,8 @@ Array = jax.Array
 
 MIN_IMAGE_SIZE = 32
 MAX_IMAGE_SIZE = 512
+# Of priors from before configs told their `prior_condition_width`.
+NARROW_CONDITION = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +155,7 @@ def build_networks(
     generator_blocks: int = 1,
     attention_resolution: int = 0,
     attention_heads: int = 1,
+    prior_condition_width: int = NARROW_CONDITION,
     guidance: float = 1.0,
     compute_dtype: str = "float32",
     remat: bool = False,
@@ -168,6 +171,7 @@ def build_networks(
       generator_blocks: residual blocks a level of G.
       attention_resolution: side of the map with cross semantic attention; 0 for none.
       attention_heads: heads of the attention.
+      prior_condition_width: hidden units of the prior that see the condition.
       guidance: 1 or more, see `Networks`.
       compute_dtype: "float32" or "bfloat16"; parameters, norms, softmax and losses stay float32.
       remat: trade time for memory in training, see `blocks.rematerialized`.
@@ -220,6 +224,8 @@ def build_networks(
                 f"attention_heads ({attention_heads}) must divide the width ({width}) of the"
                 " generator's map it works on"
             )
+    if prior_condition_width < 1:
+        raise ValueError(f"prior_condition_width ({prior_condition_width}) must be 1 or more")
     options = dict(remat=remat, dtype=jnp.dtype(compute_dtype))
     return Networks(
         projection=ManifoldProjection(
@@ -228,7 +234,9 @@ def build_networks(
             **options,
         ),
         encoder=ConditionalEncoder(widths=widths["encoder_widths"], **options),
-        prior=ConditionalPrior(code_dim=code_dim, dtype=options["dtype"]),
+        prior=ConditionalPrior(
+            code_dim=code_dim, condition_width=prior_condition_width, dtype=options["dtype"]
+        ),
         generator=Generator(
             widths=widths["generator_widths"],
             patch_size=patch_size,

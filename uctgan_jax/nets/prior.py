@@ -28,8 +28,9 @@ Velocity = Callable[[Array, Array], Array]
 # Steps of Heun's method from one end to the other.
 _NUM_STEPS = 8
 _NUM_FREQUENCIES = 16
-# Its name among the prior's parameters: what sees the condition.
+# Their names among the prior's parameters: what sees the condition, and what sees that.
 CONDITION_LAYER = "of_condition_0"
+EMBEDDING_LAYER = "of_condition_1"
 # Of guidance, as a share of the velocity.
 _LONGEST_CORRECTION = 0.5
 
@@ -39,12 +40,14 @@ class ConditionalPrior(nn.Module):
 
     Attributes:
       code_dim: size Z of the code.
-      width: hidden units.
+      condition_width: hidden units that see the condition.
+      width: hidden units that see the code.
       num_blocks: residual blocks.
       dtype: compute type; parameters and velocities are float32.
     """
 
     code_dim: int
+    condition_width: int = 256
     width: int = 256
     num_blocks: int = 3
     dtype: Any = jnp.float32
@@ -55,7 +58,7 @@ class ConditionalPrior(nn.Module):
 
         # One number for each unit of the stream and of every block's hidden layer.
         steers = self.width * (1 + 2 * self.num_blocks)
-        self.of_condition = [dense(self.width), dense(steers)]
+        self.of_condition = [dense(self.condition_width), dense(steers)]
         self.of_time = dense(steers)
         self.of_code = dense(self.width)
         self.into = [dense(2 * self.width) for _ in range(self.num_blocks)]
