@@ -71,12 +71,14 @@ def test_a_model_grows_and_what_is_frozen_stands_still(straight, tmp_path, pictu
     workdir, small = straight
     config = run_config(picture_folder, num_train_steps=2, image_size=64)
     config.model.patch_size = 8
+    config.model.prior_condition_width = 300
     config.init_from, config.frozen = str(workdir), ("projection", "encoder")
     # What a run leaves that was killed while it saved for the first time is no checkpoint.
     (tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp").mkdir(parents=True)
     (tmp_path / "config.json").write_text('{"seed": 1}')
     grown = training.train(config, tmp_path)
     begun = small.ema_params
+    assert grown.ema_params["prior"]["of_condition_0"]["kernel"].shape[-1] == 300
     for params in (grown.generator_params, grown.ema_params):
         kernel = begun["projection"]["Conv_0"]["kernel"]
         pixels = params["projection"]["Conv_0"]["kernel"].reshape(3, 3, 4, 2, 4, 2, 3, -1)
@@ -170,6 +172,11 @@ def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder)
             dict(init_from="avatars32"),
             ValueError,
             r"init_from \(avatars32\) .* model.code_dim: 32 there, 4 here",
+        ),
+        (
+            dict(init_from="avatars32", model=dict(prior_condition_width=128)),
+            ValueError,
+            r"init_from \(avatars32\) .* model.prior_condition_width: 256 there, 128 here",
         ),
         (
             dict(init_from="avatars32", image_size=64, model=dict(patch_size=8)),

@@ -42,6 +42,21 @@ def test_weights_come_back_to_half_precision(tmp_path, params):
     assert read_weights(tmp_path)[3] == sha
 
 
+def test_the_guide_is_kept_with_fewer_bits(tmp_path):
+    kernel = np.random.default_rng(0).normal(size=(256, 256)).astype(np.float32)
+    sizes = {}
+    for name in ("prior", "guide"):
+        write_weights(tmp_path / name, {name: {"kernel": kernel}}, CONFIG, 12)
+        sizes[name] = (tmp_path / name / WEIGHTS).stat().st_size
+    assert sizes["guide"] < 0.65 * sizes["prior"]
+    params, _, _, sha = read_weights(tmp_path / "guide")
+    read = params["guide"]["kernel"]
+    np.testing.assert_allclose(read, kernel, rtol=2**-4)  # half a step of four bits, at most
+    assert 0.005 < np.abs(read / kernel - 1).mean() < 0.03
+    write_weights(tmp_path, params, CONFIG, 12)
+    assert read_weights(tmp_path)[3] == sha
+
+
 def test_values_that_half_precision_cannot_hold_are_refused(tmp_path, params):
     params["generator"]["conv"]["kernel"][0, 0, 0, 0] = 1e6
     with pytest.raises(ValueError, match="generator.conv.kernel has values that float16"):

@@ -350,8 +350,9 @@ def _initial_model(
         saved = build_networks(image_size=there["image_size"], **there["model"])
         expected = jax.eval_shape(saved.init_generator, jax.random.key(0))
         check_structure({name: params.get(name, {}) for name in expected}, expected, source=source)
-        for name in ("prior", "guide"):
-            parts[name] = widened_prior(parts[name], fresh[name])
+        parts["prior"] = widened_prior(parts["prior"], fresh["prior"])
+        # The guide's further units would never learn to say anything.
+        parts["guide"] = widened_prior(parts["guide"], jax.tree.map(np.zeros_like, fresh["guide"]))
         if growing:
             return grow(parts, fresh)
         check_structure(parts, fresh, source=source)
