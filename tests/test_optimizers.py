@@ -51,8 +51,9 @@ def test_learning_rates_fall_over_the_last_share_of_the_steps(decay_share, sizes
             assert update[CONDITION_LAYER]["bias"] == pytest.approx(-rate, rel=1e-4)
 
 
-def test_muon_makes_the_generators_steps_orthogonal_and_adam_moves_its_vectors():
-    optimizer = make_optimizers(**_rates(generator_learning_rate=0.1)).generator
+@pytest.mark.parametrize("player", ["generator", "prior", "discriminator"])
+def test_muon_makes_steps_orthogonal_and_adam_moves_vectors(player):
+    optimizer = getattr(make_optimizers(**_rates(**{f"{player}_learning_rate": 0.1})), player)
     rng = np.random.default_rng(0)
     # Directions of very different size: Adam, which takes each number by itself, would leave the
     # singular values of its step a hundred times apart.
@@ -62,6 +63,7 @@ def test_muon_makes_the_generators_steps_orthogonal_and_adam_moves_its_vectors()
         "conv": rng.standard_normal((3, 3, 16, 8)) * scales,
         "bias": rng.standard_normal(8) * scales,
         "gamma": np.float32(3.0),
+        CONDITION_LAYER: {"kernel": np.ones((2, 1)), "bias": np.ones(1)},  # what is white, once measured
     }
     grads = jax.tree.map(np.float32, grads)
     updates, _ = optimizer.update(grads, optimizer.init(grads), grads)
