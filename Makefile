@@ -25,10 +25,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(RUN) -m pip install --quiet --editable '.[test]'
 	touch $@
 
-# The bundled model on 100 held-out portraits, which are drawn first.
+# The bundled model on 100 held-out portraits, which are drawn first, with boxes as holes.
 demo: setup
 	$(RUN) evaluate.py --workdir=avatars64 --output=$(DEMO)/report.json --config=configs/avatars64.py \
-		--config.data.dir=out/data --config.data.avatars_examples='(1, 1, 100)'
+		--config.mask.kind=box --config.data.dir=out/data --config.data.avatars_examples='(1, 1, 100)'
 	@echo
 	@echo "Look at $(DEMO)/contact_sheet.png; the figures are in $(DEMO)/report.json."
 

@@ -19,9 +19,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.flip = False  # portraits are not symmetric
     config.data.num_threads = 2
 
-    # Boxes over the face. Most leave some skin to see: what is never hidden need not be in the
-    # code, and colours come from the condition. The largest are all of the face.
-    config.mask.kind = "box"
+    # Boxes over the face, most of which leave some skin to see: what is never hidden need not be in
+    # the code, and colours come from the condition. And one in three all of the face.
+    config.mask.kind = "box,box,window"
     config.mask.hole_share = (0.2, 0.273)
     config.mask.region = (0.25, 0.25, 0.797, 0.75)
 

@@ -63,7 +63,7 @@ def test_muon_makes_steps_orthogonal_and_adam_moves_vectors(player):
         "conv": rng.standard_normal((3, 3, 16, 8)) * scales,
         "bias": rng.standard_normal(8) * scales,
         "gamma": np.float32(3.0),
-        CONDITION_LAYER: {"kernel": np.ones((2, 1)), "bias": np.ones(1)},  # what is white, once measured
+        CONDITION_LAYER: {"kernel": np.ones((2, 1)), "bias": np.ones(1)},
     }
     grads = jax.tree.map(np.float32, grads)
     updates, _ = optimizer.update(grads, optimizer.init(grads), grads)
