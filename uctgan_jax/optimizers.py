@@ -54,30 +54,21 @@ def make_optimizers(
       prior_steps: the last of them, the prior's alone.
     """
 
-    def falling(learning_rate: float, first: int, last: int) -> optax.Schedule:
+    def falling(
+        steps: optax.GradientTransformation, learning_rate: float, first: int, last: int
+    ) -> optax.GradientTransformation:
         decay_steps = max(round(decay_share * last), 1)
 
         def schedule(count: jax.Array) -> jax.Array:
             return learning_rate * jnp.clip((last - first - count) / decay_steps, 0.0, 1.0)
 
-        return schedule
+        return optax.chain(steps, optax.scale_by_learning_rate(schedule))
 
-    last = num_steps - prior_steps
+    muon, last = _muon(beta1, beta2), num_steps - prior_steps
     return Optimizers(
-        generator=optax.chain(
-            _muon(beta1, beta2),
-            optax.scale_by_learning_rate(falling(generator_learning_rate, 0, last)),
-        ),
-        prior=optax.chain(
-            whitened(_muon(beta1, beta2), layer=CONDITION_LAYER),
-            optax.scale_by_learning_rate(falling(prior_learning_rate, 0, num_steps)),
-        ),
-        discriminator=optax.chain(
-            _muon(beta1, beta2),
-            optax.scale_by_learning_rate(
-                falling(discriminator_learning_rate, reconstruction_steps, last)
-            ),
-        ),
+        generator=falling(muon, generator_learning_rate, 0, last),
+        prior=falling(whitened(muon, layer=CONDITION_LAYER), prior_learning_rate, 0, num_steps),
+        discriminator=falling(muon, discriminator_learning_rate, reconstruction_steps, last),
     )
 
 

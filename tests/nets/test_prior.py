@@ -28,7 +28,7 @@ def codes_of(sides, key):
 @pytest.fixture(scope="module")
 def velocities():
     """A prior after 100 steps, and trained: `velocity(sides [B])` is the field for codes [B, 2]."""
-    prior = ConditionalPrior(code_dim=2, width=64, num_blocks=1)
+    prior = ConditionalPrior(code_dim=2, condition_width=64, width=64, num_blocks=1)
 
     def field(params, sides):
         bound = prior.bind({"params": params})

@@ -84,13 +84,13 @@ def draw_masks(
     top, left, bottom, right = _pixels(options.region, image_size)
     region = masks[:, top:bottom, left:right, 0]
     kinds = options.kind.split(",")
+    limits = tuple(share * image_size**2 for share in options.hole_share)
     # The number of the share tells the kind too: what is left of it is as uniform.
     places = numbers[:, 0] * len(kinds)
     for place, kind in enumerate(kinds):
         (rows,) = np.nonzero(places.astype(int) == place)
         holes = np.zeros((len(rows), *region.shape[1:]), np.uint8)
-        own = np.column_stack([places[rows] - place, numbers[rows, 1:]])
-        _draw_holes(holes, own, kind, tuple(share * image_size**2 for share in options.hole_share))
+        _draw_holes(holes, np.column_stack([places[rows] - place, numbers[rows, 1:]]), kind, limits)
         region[rows] = holes
     return masks
 

@@ -47,7 +47,7 @@ class ConditionalPrior(nn.Module):
     """
 
     code_dim: int
-    condition_width: int = 256
+    condition_width: int
     width: int = 256
     num_blocks: int = 3
     dtype: Any = jnp.float32
