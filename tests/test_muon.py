@@ -1,5 +1,6 @@
 """Muon's steps against the iteration written out, in exact and in rounded products."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -27,6 +28,24 @@ def test_a_step_is_what_the_iteration_written_out_gives(shape):
     optimizer = scale_by_muon()
     step, _ = optimizer.update(grads, optimizer.init(grads), grads)
     np.testing.assert_allclose(step["kernel"], -expected["kernel"], rtol=1e-3, atol=1e-4)
+
+
+def test_momentum_is_optax_own_once_its_start_is_forgotten():
+    # Optax corrects its average of gradients for the zeros it began with; a sum needs no such
+    # correction, as steps do not depend on its length.
+    rng = np.random.default_rng(0)
+    params = {"kernel": jnp.zeros((12, 8))}
+    whole, ours = optax.contrib.muon(1.0, consistent_rms=0.2), scale_by_muon()
+    update_whole, update_ours = jax.jit(whole.update), jax.jit(ours.update)
+    states = whole.init(params), ours.init(params)
+    for _ in range(200):
+        grads = {"kernel": rng.standard_normal((12, 8)).astype(np.float32)}
+        expected, left = update_whole(grads, states[0], params)
+        step, right = update_ours(grads, states[1], params)
+        states = left, right
+    np.testing.assert_allclose(step["kernel"], -expected["kernel"], rtol=1e-2, atol=1e-3)
+    alone, _ = update_ours(grads, ours.init(params), params)
+    assert np.max(np.abs(step["kernel"] - alone["kernel"])) > 0.05  # the past is in it
 
 
 def test_momentum_carries_on_what_gradients_agree_about():
