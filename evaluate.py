@@ -209,13 +209,13 @@ def _completion(inpainter: Inpainter, earlier: list[int], config: ml_collections
     same_hole = mask.kind == "window" or (mask.kind == "center" and len(set(mask.hole_share)) == 1)
     folders = _compared(num_examples, num_samples, config.image_size)
 
-    def measure(name: str, complete: Complete, digest: str, reconstruct=None):
+    def measure(name: str, complete: Complete, digest: str, guidance=None, reconstruct=None):
         """A system's part of the report."""
         records = Records(
             _output().with_suffix(".records"),
             {
                 "completions_of": digest,
-                "guidance": inpainter.networks.guidance,
+                "guidance": guidance,
                 "num_samples": num_samples,
                 "num_pairs": num_pairs,
                 "same_hole": same_hole,
@@ -255,7 +255,8 @@ def _completion(inpainter: Inpainter, earlier: list[int], config: ml_collections
 
     def measure_model(inpainter: Inpainter, name: str):
         complete = model(inpainter, num_samples, seed)
-        return measure(name, complete, inpainter.digest, inpainter.reconstruct), complete
+        guidance = inpainter.networks.guidance
+        return measure(name, complete, inpainter.digest, guidance, inpainter.reconstruct), complete
 
     training = []
     for step in earlier:

@@ -57,6 +57,8 @@ MODELS = {
 
 def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     """The configuration of a run on pictures of one of the sizes in `MODELS`."""
+    if image_size not in MODELS:
+        raise ValueError(f"image size ({image_size}) must be one of {', '.join(map(str, MODELS))}")
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.image_size = image_size

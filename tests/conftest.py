@@ -68,12 +68,12 @@ def model_params(networks, seed):
 
 @pytest.fixture(scope="session")
 def inpainter(networks) -> Inpainter:
-    """An untrained model."""
+    """An untrained model whose D has moved, so that it judges."""
     config = default.get_config(32)
-    config.reconstruction_steps = 0
     config.model = TINY_MODEL
 
     params = jax.device_get(model_params(networks, seed=3))
+    params["discriminator"] = jax.tree.map(lambda x: x + np.float32(0.01), params["discriminator"])
     return Inpainter(config, params, step=7, digest=digest(params))
 
 

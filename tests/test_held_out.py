@@ -35,6 +35,16 @@ def test_a_visit_measures_reconstructions_and_the_prior(tmp_path, networks, batc
     assert figures["prior"] == pytest.approx((mean**2 + covariance**2 / spread).mean(), rel=0.1)
 
 
+def test_a_sheet_that_cannot_be_written_ends_no_run(tmp_path, networks, batch, caplog):
+    params = model_params(networks, seed=3)
+    fields = dict.fromkeys(TrainState.__dataclass_fields__) | dict(step=40, ema_params=params)
+    with HeldOut(networks, batch, tmp_path / "samples") as held_out:
+        (tmp_path / "samples" / "00000040.png").mkdir()
+        for _ in range(2):  # where an error of the first would come up
+            assert held_out.visit(TrainState(**fields), draw=True)["prior"] > 0
+    assert "00000040.png was not written" in caplog.text
+
+
 def test_the_priors_own_steps_are_judged_by_the_prior(tmp_path, picture_folder, monkeypatch):
     visit = HeldOut.visit
 

@@ -128,6 +128,9 @@ def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder)
         training.train(config, workdir)
     assert "batch_size: 8 there, 16 now" in str(error.value)
     assert "loss.kl: 0.002 there, 0.5 now" in str(error.value)
+    for shorter in (dict(num_train_steps=5), dict(num_train_steps=8, prior_steps=3)):
+        with pytest.raises(training.ConfigMismatchError, match="has gone on to step 6"):
+            training.train(run_config(picture_folder, **shorter), workdir)
     assert json.loads((workdir / "config.json").read_text())["batch_size"] == 8
 
 
@@ -138,6 +141,7 @@ def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder)
         (dict(parallel="threads"), ValueError, r"parallel \('threads'\) must be one of"),
         (dict(image_size=33), ValueError, r"image_size \(33\) must be a power of two"),
         (dict(num_train_steps=0), ValueError, r"num_train_steps \(0\) must be 1 or more"),
+        (dict(seed=-1), ValueError, r"seed \(-1\) must be 0 or more"),
         (dict(ema_decay=1.0), ValueError, r"ema_decay \(1.0\) must be in"),
         (
             dict(optimizer=dict(decay_share=1.5)),

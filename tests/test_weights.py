@@ -74,12 +74,14 @@ def test_other_arrays_than_those_written_are_refused(tmp_path, params):
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, MODEL])
-@pytest.mark.parametrize("damage", ["missing", "cut", "flipped"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped"])
 def test_files_that_cannot_be_read_are_refused(tmp_path, params, name, damage):
     write_weights(tmp_path, params, CONFIG, 12)
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).unlink()
-    if damage == "cut":
+    if damage == "empty":
+        (tmp_path / name).write_bytes(b"")
+    elif damage == "cut":
         (tmp_path / name).write_bytes(data[: len(data) // 2])
     elif damage == "flipped":  # 20 bytes, in an array or in the JSON
         middle = len(data) // 2

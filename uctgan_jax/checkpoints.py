@@ -1,9 +1,9 @@
 """Checkpoints: state, averaged parameters and config, with digests that tell damage.
 
 A checkpoint is `DIRECTORY/<step>/` with four Orbax items: `model` (what inference needs: the
-averaged parameters of E1, E2 and G, and D, which ranks completions), `state` (the rest of the train
-state), `config`, and `digests` (SHA-256 over the arrays of the first two). The position in the data
-is the step itself.
+averaged parameters of E1, E2, the prior, its guide and G, and D, which ranks completions), `state`
+(the rest of the train state), `config`, and `digests` (SHA-256 over the arrays of the first two).
+The position in the data is the step itself.
 """
 
 from __future__ import annotations

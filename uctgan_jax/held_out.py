@@ -10,6 +10,7 @@ import clu.asynclib
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import logging
 
 from uctgan_jax import images as host_images
 from uctgan_jax.inpainting import complete_codes, reconstruct_pictures, sample_normal
@@ -88,4 +89,8 @@ class HeldOut:
     def _write_sheet(self, step: int, completions: np.ndarray) -> None:
         images, masks = (self._batch[name][:_NUM_DRAWN] for name in ("image", "mask"))
         sheet = host_images.completion_sheet(images, masks, completions)
-        host_images.write_image(self._folder / f"{step:08d}.png", sheet)
+        path = self._folder / f"{step:08d}.png"
+        try:
+            host_images.write_image(path, sheet)
+        except OSError as error:  # no reason to end a run
+            logging.warning("sample sheet %s was not written: %s", path, error)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import ml_collections
@@ -243,15 +244,12 @@ class Inpainter:
         """Size Z of a code."""
         return self.networks.code_dim
 
-    @property
+    @functools.cached_property
     def judges_realism(self) -> bool:
         """Whether there is a trained D, which `realism` and selecting by it need."""
-        config = self.config
-        # D plays no part before, nor when the prior learns alone.
-        start = min(config.reconstruction_steps, config.num_train_steps - config.prior_steps)
-        return (
-            bool(config.loss.adversarial) and "discriminator" in self.params and self.step > start
-        )
+        layers = flax.traverse_util.flatten_dict(self.params.get("discriminator", {}))
+        # They begin at 0, and its first step moves them.
+        return any(np.any(array) for path, array in layers.items() if path[-1] == "bias")
 
     @classmethod
     def load(
@@ -378,9 +376,8 @@ class Inpainter:
         """
         if not self.judges_realism:
             raise ValueError(
-                "this model cannot judge realism: it was trained with loss.adversarial ="
-                f" {self.config.loss.adversarial}, saved without its discriminator, or saved (step"
-                f" {self.step}) before its discriminator began to learn"
+                "this model cannot judge realism: it was saved without its discriminator, or"
+                f" (step {self.step}) before that began to learn"
             )
         return self._spread(self._judge, images, masks)
 

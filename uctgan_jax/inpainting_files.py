@@ -100,7 +100,8 @@ def complete_file(
     if skip_finished and _is_finished(output, origin):
         return False
     earlier = _earlier_files(output)
-    replaced = {(output / name).resolve() for name in (*names, GRID, *earlier)}
+    written = (*names, GRID, *[WALK] * (walk is not None), SCORES)
+    replaced = {(output / name).resolve() for name in (*written, *earlier)}
     for path in (image, mask, *instances):
         if Path(path).expanduser().resolve() in replaced:
             raise ValueError(f"{path} would be overwritten: choose another output than {output}")

@@ -119,6 +119,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             f"reconstruction_steps ({config.reconstruction_steps}) must be 0 when"
             " loss.reconstruction and loss.reconstruction_hole are 0"
         )
+    if config.seed < 0:
+        raise ValueError(f"seed ({config.seed}) must be 0 or more")
     if not 0 <= config.data.cache_gib < float("inf"):
         raise ValueError(f"data.cache_gib ({config.data.cache_gib}) must be 0 (off) or positive")
     if not 0 <= config.optimizer.decay_share <= 1:
@@ -137,8 +139,9 @@ def check_config(config: ml_collections.ConfigDict) -> None:
 def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
     """Trains, from the beginning or from the newest checkpoint in `workdir`.
 
-    Leaves `checkpoints/`, `samples/`, `metrics.jsonl`, `config.json` and TensorBoard event files
-    in `workdir`. SIGTERM saves a checkpoint and ends the training in good order.
+    Leaves `checkpoints/`, `samples/`, `metrics.jsonl`, `config.json`, `parameters.txt` and
+    TensorBoard event files in `workdir`. SIGTERM saves a checkpoint and ends the training in good
+    order.
 
     Args:
         config: see `configs/default.py`.
@@ -264,6 +267,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                     [parallel.compile(make_step(phase)) for phase in phases], state, shapes
                 )
                 batches = log.timed(itertools.chain([batch], batches))
+                del batch  # it would stay on the devices for the whole run
                 if first_step == phases[0].start:
                     state = begun(phases[0])
                 log.start_clock()
@@ -461,6 +465,11 @@ def _check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
             f"{workdir} holds a run whose prior has been alone since step {began}:"
             f" num_train_steps - prior_steps ({begins}) must stay {began}; to train the rest on,"
             f" begin another run with init_from={workdir}"
+        )
+    if begins != began and begins < max(saved):
+        raise ConfigMismatchError(
+            f"{workdir} holds a run that has gone on to step {max(saved)}: num_train_steps -"
+            f" prior_steps ({begins}), from where the prior is alone, must be {max(saved)} or more"
         )
 
 

@@ -131,7 +131,10 @@ def read_weights(folder: Path) -> tuple[PyTree, dict[str, Any], int, str]:
         with np.load(folder / WEIGHTS) as arrays:
             params = _tree({name: arrays[name] for name in arrays.files})
         config, step, expected = model["config"], model["step"], model["digest"]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        *(OSError, EOFError, ValueError, KeyError, TypeError),
+        *(zipfile.BadZipFile, zlib.error),
+    ) as error:
         raise DamagedCheckpointError(f"the weights in {folder} cannot be read ({error})") from error
     if digest(params) != expected:
         raise DamagedCheckpointError(

@@ -1,4 +1,5 @@
 import itertools
+import unicodedata
 
 import numpy as np
 import pytest
@@ -76,6 +77,19 @@ def test_paired_masks_follow_their_pictures(masks, tmp_path):
             flips += flipped
             assert mask[0, -1 if flipped else 0, 0] == 1 and mask[0, 0 if flipped else -1, 0] == 0
     assert 0 < flips < 27
+
+
+def test_accents_may_be_written_in_either_way(tmp_path):
+    apart, together = (unicodedata.normalize(form, "Zoë") for form in ("NFD", "NFC"))
+    write_image(tmp_path / "pictures" / "test" / f"{apart}.png", np.zeros((10, 10, 3), np.uint8))
+    mask = np.zeros((10, 10), np.uint8)
+    mask[:5] = 255
+    write_image(tmp_path / "masks" / "test" / f"{together}.png", mask)
+    source = FolderSource(tmp_path / "pictures", split="test")
+    options = dict(image_size=10, batch_size=1, seed=0, num_examples=1)
+    paired = MaskOptions(f"paired:{tmp_path / 'masks'}")
+    (batch,) = eval_batches(source, masks=paired, **options)
+    assert batch["mask"].mean() == 0.5
 
 
 def test_a_folder_of_masks_in_the_pipeline(masks):

@@ -125,6 +125,12 @@ def test_an_almost_full_hole_ends(kind):
 
 
 @pytest.mark.parametrize("kind", ["boxes", "free_form", "blobs"])
+def test_a_hole_may_fill_its_region(kind):
+    mask = draw(0, kind, 64, (0.25, 0.25), (0.25, 0.25, 0.75, 0.75))
+    assert mask[16:48, 16:48].all() and mask.sum() == 32 * 32
+
+
+@pytest.mark.parametrize("kind", ["boxes", "free_form", "blobs"])
 def test_holes_are_anywhere(kind):
     where = np.mean([draw(s, kind, 32, (0.3, 0.3), (0, 0, 1, 1)) for s in range(400)], axis=0)
     middle = where[8:24, 8:24].mean()

@@ -287,7 +287,7 @@ def _draw_blobs(holes: np.ndarray, numbers: np.ndarray, counts: np.ndarray) -> N
     for hole, coarse, count in zip(holes, nearest, counts.tolist(), strict=True):
         fine = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
         # Sorting all pixels would take most of the time: only those near the coarse outline are.
-        rank = count * coarse.size // fine.size
+        rank = min(count * coarse.size // fine.size, coarse.size - 1)
         limit = np.partition(coarse, rank, axis=None)[rank]
         inside = fine < 0.8 * limit
         near = np.flatnonzero((fine < 1.25 * limit) & ~inside)

@@ -17,7 +17,6 @@ from uctgan_jax.metrics.check import check_images
 from uctgan_jax.metrics.torch_file import read_torch_file
 
 INPUT_SIZE = 299
-NUM_FEATURES = 2048
 NUM_CLASSES = 1008
 _BATCH_NORM_EPSILON = 1e-3
 
