@@ -22,7 +22,6 @@ def get_config(image_size: str = "64") -> ml_collections.ConfigDict:
     elif image_size != "32":
         raise ValueError(f"image size ({image_size!r}) must be 32 or 64")
     config.loss.kl = 3e-3
-    config.model.guidance = 3.0
     config.batch_size = 128
     config.num_train_steps = 32_000
     config.reconstruction_steps = 14_000
