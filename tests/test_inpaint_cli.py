@@ -31,7 +31,10 @@ def checkpoint(tmp_path_factory, networks, picture_folder):
     config = run_config(picture_folder)
     optimizers = make_optimizers(**config.optimizer, num_steps=1)
     create = jax.jit(lambda: create_train_state(jax.random.key(0), networks, optimizers))
-    state = jax.device_get(create()).replace(step=np.int32(1))  # D is asked after a step of its own
+    state = jax.device_get(create())
+    # D is asked once it has moved.
+    moved = jax.tree.map(lambda x: x + np.float32(0.01), state.discriminator_params)
+    state = state.replace(step=np.int32(1), discriminator_params=moved)
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(state, config_dict(config), error=1.0)
     return folder.parent

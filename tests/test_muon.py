@@ -60,6 +60,20 @@ def test_momentum_carries_on_what_gradients_agree_about():
     assert np.mean(agreements[20:]) > 0.9
 
 
+@pytest.mark.parametrize("shape", [(600, 512), (512, 600)])
+def test_of_a_matrix_with_two_long_sides_each_half_is_orthogonal(shape):
+    grads = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    optimizer = scale_by_muon()
+    step, _ = jax.jit(optimizer.update)(grads, optimizer.init(grads), grads)
+    step, grads = (x if shape[0] > shape[1] else x.T for x in (np.asarray(step), grads))
+    for half in (slice(256), slice(256, 512)):
+        expected = 0.2 * 600**0.5 * orthogonalize(jnp.asarray(grads[:, half]))
+        np.testing.assert_allclose(step[:, half], expected, atol=1e-4)
+    # As long as that of the matrix in one piece.
+    whole = 0.2 * 600**0.5 * orthogonalize(jnp.asarray(grads))
+    assert np.linalg.norm(step) == pytest.approx(np.linalg.norm(whole), rel=0.1)
+
+
 @pytest.mark.parametrize("rows", [256, 64])
 def test_rounded_products_do_not_run_off(rows):
     matrix = _few_large_directions(np.random.default_rng(0), rows, 64)

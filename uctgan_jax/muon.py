@@ -7,6 +7,10 @@ of the Gram matrix X'X, [C, C], as is the Gram matrix of the next iteration. So 
 run on that alone, and X is multiplied once for all of them. In rounded products (TF32, bfloat16)
 the matrix carried so drifts away from X'X, and runs off if it is carried all the way: half-way it
 is computed anew.
+
+A Gram matrix costs the square of the side it has. A matrix whose small side is long goes in blocks
+of that side, each by itself: cheaper by as many times as there are blocks, and no worse a step
+(docs/training.md).
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ Array = jax.Array
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan et al., 2024
 _ITERATIONS = (3, 2)  # before the Gram matrix is computed anew, and after
+_LONGEST_SIDE = 256  # of a Gram matrix, where the small side is a multiple of it
 _MOMENTUM = 0.95
 # Root mean square of a step, as of Adam's (Liu et al., 2025).
 _STEP_LENGTH = 0.2
@@ -27,7 +32,7 @@ _STEP_LENGTH = 0.2
 def scale_by_muon() -> optax.GradientTransformation:
     """Nesterov's momentum, then orthogonal steps as long as Adam's are.
 
-    Of a kernel [..., features] the matrix is [what it sees, features].
+    Of a kernel [..., features] the matrix is [what it sees, features], in blocks if both are many.
     """
     return optax.chain(
         optax.trace(_MOMENTUM, nesterov=True),
@@ -37,8 +42,18 @@ def scale_by_muon() -> optax.GradientTransformation:
 
 def _orthogonal_step(update: Array) -> Array:
     matrix = update.reshape(-1, update.shape[-1])
-    step = orthogonalize(matrix) * _STEP_LENGTH * max(matrix.shape) ** 0.5
+    step = _orthogonal_blocks(matrix) * _STEP_LENGTH * max(matrix.shape) ** 0.5
     return step.reshape(update.shape)
+
+
+def _orthogonal_blocks(matrix: Array) -> Array:
+    rows, columns = matrix.shape
+    if rows < columns:
+        return _orthogonal_blocks(matrix.T).T
+    if columns <= _LONGEST_SIDE or columns % _LONGEST_SIDE:
+        return orthogonalize(matrix)
+    blocks = matrix.reshape(rows, -1, _LONGEST_SIDE)
+    return jax.vmap(orthogonalize, in_axes=1, out_axes=1)(blocks).reshape(rows, columns)
 
 
 def orthogonalize(matrix: Array) -> Array:
