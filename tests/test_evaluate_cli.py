@@ -24,7 +24,8 @@ class FakeInpainter:
     def at(self, workdir, step=None, guidance=None):
         model = FakeInpainter(step or 6)
         model.config = self.config
-        model.networks = SimpleNamespace(guidance=guidance or 1.0)
+        own = {2: 1.5}.get(model.step, 1.0)
+        model.networks = SimpleNamespace(guidance=guidance or own)
         return model
 
     def sample(self, images, masks, keys, num_samples):
@@ -130,6 +131,10 @@ def test_several_checkpoints_give_curves(run):
     assert report["training"][0]["figures"] != report["figures"]
     assert "<svg" in (folder / "report.html").read_text()
     assert (folder / "curves.svg").exists()
+    heads = [path.read_text().split("\n")[0] for path in (folder / "report.records").iterdir()]
+    filed = [json.loads(head)["options"] for head in heads]
+    guidances = {options["completions_of"]: options["guidance"] for options in filed}
+    assert guidances == {"digest of 2": 1.5, "digest of 4": 1.0, "digest of 6": 1.0}
     report, _ = run(steps="4")
     assert report["checkpoint"]["step"] == 4 and "training" not in report
     report, _ = run(guidance=2.0)

@@ -108,6 +108,11 @@ def test_fewer_completions_leave_none_of_an_earlier_run(checkpoint, files):
 def test_files_of_others_are_left_alone(checkpoint, files, capsys):
     folder, image = files
     out = folder / "out"
+    out.mkdir()
+    Image.fromarray(image).save(out / "walk.gif")
+    instances = [f"--instance={path}" for path in (folder / "p.png", out / "walk.gif")]
+    run(checkpoint, folder, "--gif=0,1", *instances, status=1, read=False)
+    assert "walk.gif would be overwritten" in capsys.readouterr().err
     write_image(out / "001.png", image)
     run(checkpoint, folder, image="out/001.png", status=1, read=False)
     assert "out/001.png would be overwritten" in capsys.readouterr().err

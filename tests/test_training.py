@@ -320,12 +320,14 @@ def test_ablations_change_their_one_thing(ablation, path):
 
 
 def test_unknown_variants_are_refused():
-    from configs import ablation, avatars_gpu
+    from configs import ablation, avatars_gpu, folder
 
     with pytest.raises(ValueError, match=r"ablation \('no_fun'\) must be"):
         ablation.get_config("no_fun")
     with pytest.raises(ValueError, match=r"image size \('48'\) must be"):
         avatars_gpu.get_config("48")
+    with pytest.raises(ValueError, match=r"image size \(100\) must be one of 32, 64, 128, 256"):
+        folder.get_config("100")
 
 
 def test_on_a_gpu_the_networks_of_32_px_are_those_of_two_cores():
