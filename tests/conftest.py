@@ -66,6 +66,11 @@ def model_params(networks, seed):
     return init(jax.random.key(seed))
 
 
+def moved(params):
+    """Parameters after a step of some kind."""
+    return jax.tree.map(lambda x: x + np.float32(0.01), params)
+
+
 @pytest.fixture(scope="session")
 def inpainter(networks) -> Inpainter:
     """An untrained model whose D has moved, so that it judges."""
@@ -73,7 +78,7 @@ def inpainter(networks) -> Inpainter:
     config.model = TINY_MODEL
 
     params = jax.device_get(model_params(networks, seed=3))
-    params["discriminator"] = jax.tree.map(lambda x: x + np.float32(0.01), params["discriminator"])
+    params["discriminator"] = moved(params["discriminator"])
     return Inpainter(config, params, step=7, digest=digest(params))
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import inpaint
-from tests.conftest import run_config
+from tests.conftest import moved, run_config
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.images import read_image, write_image
 from uctgan_jax.optimizers import make_optimizers
@@ -33,8 +33,8 @@ def checkpoint(tmp_path_factory, networks, picture_folder):
     create = jax.jit(lambda: create_train_state(jax.random.key(0), networks, optimizers))
     state = jax.device_get(create())
     # D is asked once it has moved.
-    moved = jax.tree.map(lambda x: x + np.float32(0.01), state.discriminator_params)
-    state = state.replace(step=np.int32(1), discriminator_params=moved)
+    judge = moved(state.discriminator_params)
+    state = state.replace(step=np.int32(1), discriminator_params=judge)
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(state, config_dict(config), error=1.0)
     return folder.parent

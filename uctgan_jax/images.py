@@ -6,6 +6,7 @@ white is the hole, unless the caller says `black_is_hole`.
 
 import io
 import os
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +34,14 @@ def pictures_under(folder: Path) -> list[Path]:
             if not name.startswith(".") and name.lower().endswith(SUFFIXES)
         ]
     return sorted(found)
+
+
+def picture_name(file: Path, folder: Path) -> str:
+    """What a picture under a folder is called: its relative path without the ending.
+
+    Some file systems decompose accents, and others do not: the name is the same on all.
+    """
+    return unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())
 
 
 def read_image(source: str | Path | bytes) -> np.ndarray:

@@ -13,7 +13,6 @@ import hashlib
 import json
 import queue
 import sys
-import unicodedata
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -25,7 +24,14 @@ from tqdm import tqdm
 
 from uctgan_jax.animation import write_walk
 from uctgan_jax.files import write_text
-from uctgan_jax.images import contact_sheet, pictures_under, read_mask, resize, write_image
+from uctgan_jax.images import (
+    contact_sheet,
+    picture_name,
+    pictures_under,
+    read_mask,
+    resize,
+    write_image,
+)
 from uctgan_jax.inpainting import Inpainter
 from uctgan_jax.interpolation import interpolate
 from uctgan_jax.picture import read_picture, write_picture
@@ -250,8 +256,7 @@ def _by_name(folder: Path) -> dict[str, Path]:
         raise FileNotFoundError(f"{folder}: no such folder")
     files: dict[str, Path] = {}
     for file in pictures_under(folder):
-        # Some file systems decompose accents, and others do not.
-        name = unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())
+        name = picture_name(file, folder)
         if name in files:
             raise ValueError(f"{files[name]} and {file} have the same name: rename one of them")
         files[name] = file

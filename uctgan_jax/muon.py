@@ -57,12 +57,11 @@ def _orthogonal_blocks(matrix: Array) -> Array:
 
 
 def orthogonalize(matrix: Array) -> Array:
-    """A matrix with the singular vectors of [m, n] `matrix` and singular values of around 1.
+    """A matrix with the singular vectors of `matrix` and singular values of around 1.
 
-    Values below a hundredth of the largest stay smaller.
+    Values below a hundredth of the largest stay smaller. Best of [m, n] with m >= n: the Gram
+    matrix is [n, n].
     """
-    if matrix.shape[0] < matrix.shape[1]:
-        return orthogonalize(matrix.T).T
     a, b, c = _COEFFICIENTS
     identity = jnp.eye(matrix.shape[1], dtype=matrix.dtype)
 

@@ -262,12 +262,12 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
 
             if phases:
                 batches = batches_from(phases[0], first_step)
-                batch = next(batches)
+                # An iterator lets go of what it gave: a list would keep the batch on the devices.
+                batches = itertools.chain(iter([next(batches)]), batches)
                 steps = parallel.compile_ahead(
                     [parallel.compile(make_step(phase)) for phase in phases], state, shapes
                 )
-                batches = log.timed(itertools.chain([batch], batches))
-                del batch  # it would stay on the devices for the whole run
+                batches = log.timed(batches)
                 if first_step == phases[0].start:
                     state = begun(phases[0])
                 log.start_clock()

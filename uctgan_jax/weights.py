@@ -29,6 +29,8 @@ MODEL = "model.json"
 _GUIDE_BITS = 4  # significant ones of its numbers
 # Not a slash: Flax's spectral norm has slashes in its names.
 SEPARATOR = "."
+# What damaged files raise.
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
 
 
 class DamagedCheckpointError(ValueError):
@@ -131,10 +133,7 @@ def read_weights(folder: Path) -> tuple[PyTree, dict[str, Any], int, str]:
         with np.load(folder / WEIGHTS) as arrays:
             params = _tree({name: arrays[name] for name in arrays.files})
         config, step, expected = model["config"], model["step"], model["digest"]
-    except (
-        *(OSError, EOFError, ValueError, KeyError, TypeError),
-        *(zipfile.BadZipFile, zlib.error),
-    ) as error:
+    except _UNREADABLE as error:
         raise DamagedCheckpointError(f"the weights in {folder} cannot be read ({error})") from error
     if digest(params) != expected:
         raise DamagedCheckpointError(

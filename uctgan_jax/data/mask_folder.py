@@ -6,7 +6,6 @@ uint8 {0, 1} [S, S, 1] with 1 = hole, whatever the files' convention.
 """
 
 import functools
-import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,7 @@ from absl import logging
 from tqdm import tqdm
 
 from uctgan_jax.data.workers import cpu_count
-from uctgan_jax.images import pictures_under, read_mask, resize_and_crop
+from uctgan_jax.images import picture_name, pictures_under, read_mask, resize_and_crop
 
 
 class MaskFolder:
@@ -90,11 +89,8 @@ class PairedMasks:
         """
         if keys is None:
             raise ValueError(f"Masks paired:{path} need pictures with names: a folder source.")
-        files = {
-            _composed(file.relative_to(Path(path).expanduser()).with_suffix("").as_posix()): file
-            for file in _mask_files(path)
-        }
-        keys = [_composed(key) for key in keys]
+        folder = Path(path).expanduser()
+        files = {picture_name(file, folder): file for file in _mask_files(path)}
         missing = [key for key in keys if key not in files]
         if missing:
             raise FileNotFoundError(
@@ -109,11 +105,6 @@ class PairedMasks:
     def __getitem__(self, i: int) -> np.ndarray:
         """The mask of picture i: uint8 {0, 1} [image_size, image_size, 1]."""
         return self._read(self._files[i])
-
-
-def _composed(name: str) -> str:
-    """A name whose accents are written as on Linux: macOS writes them apart from their letters."""
-    return unicodedata.normalize("NFC", name)
 
 
 def _mask_files(path: str | Path) -> list[Path]:

@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from uctgan_jax.data.avatars import DEFAULT_EXAMPLES, prepared_avatars
-from uctgan_jax.images import SUFFIXES, pictures_under, read_image
+from uctgan_jax.images import SUFFIXES, picture_name, pictures_under, read_image
 
 SPLITS = ("train", "validation", "test")
 
@@ -166,7 +166,7 @@ class FolderSource(_TolerantSource):
 
     @property
     def keys(self) -> list[str]:
-        return [path.relative_to(self._folder).with_suffix("").as_posix() for path in self.paths]
+        return [picture_name(path, self._folder) for path in self.paths]
 
     def __len__(self) -> int:
         return len(self.paths)
