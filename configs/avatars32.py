@@ -7,11 +7,13 @@ from configs import default
 
 def get_config() -> ml_collections.ConfigDict:
     config = default.get_config(image_size=32)
-    config.batch_size = 16
-    config.num_train_steps = 22_000
-    config.reconstruction_steps = 9_000
-    config.prior_steps = 11_000
-    config.prior_examples = 900_000
+    config.batch_size = 32
+    config.num_train_steps = 23_500
+    config.reconstruction_steps = 16_000
+    config.prior_steps = 6_000
+    config.prior_examples = 600_000
+    config.optimizer.decay_share = 0.5
+    config.loss.kl = 3e-3
     config.model.guidance = 1.0  # a prior from so many is better calibrated without
     config.log_every_steps = 50
     config.checkpoint_every_steps = 1_000

@@ -21,12 +21,10 @@ def get_config(image_size: str = "64") -> ml_collections.ConfigDict:
         )
     elif image_size != "32":
         raise ValueError(f"image size ({image_size!r}) must be 32 or 64")
-    config.loss.kl = 3e-3
     config.batch_size = 128
     config.num_train_steps = 32_000
     config.reconstruction_steps = 14_000
     config.prior_steps = 10_000
-    config.optimizer.decay_share = 0.5
     config.log_every_steps = 100
     config.checkpoint_every_steps = 2_000
     config.sample_every_steps = 2_000

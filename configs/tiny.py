@@ -7,6 +7,7 @@ from configs import avatars32
 
 def get_config() -> ml_collections.ConfigDict:
     config = avatars32.get_config()
+    config.batch_size = 16
     config.num_train_steps = 1_000
     config.reconstruction_steps = 500
     config.prior_steps = 200

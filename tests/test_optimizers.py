@@ -37,11 +37,11 @@ def test_learning_rates_fall_over_the_last_share_of_the_steps(decay_share, sizes
         reconstruction_steps=1,
         prior_steps=2,
     )
-    # D is not there for the first step.
+    # D and the prior are not there for the first step.
     for optimizer, expected in (
         (optimizers.generator, [0.1 * 0.3 * size for size in sizes]),  # as a vector
         (optimizers.discriminator, [0.2 * 0.3 * size for size in sizes[1:]]),
-        (optimizers.prior, [0.3 * 0.3 * size for size in prior_sizes]),
+        (optimizers.prior, [0.3 * 0.3 * size for size in prior_sizes[1:]]),
     ):
         params = {CONDITION_LAYER: {"kernel": np.zeros((2, 1)), "bias": np.zeros(1)}}
         state = optimizer.init(params)

@@ -135,15 +135,19 @@ def test_what_is_encoded_is_what_the_averaged_networks_see(networks, state, patc
     assert_trees_equal(encoded, expected, rtol=2e-3, atol=2e-3)
 
 
-def test_average_ramps_up(step, state, patches):
-    """After the first step the decay is (1 + 0) / (10 + 0), not the 0.9 of the config."""
-    moved, _ = step(state, patches)
-    expected = jax.tree.map(
-        lambda old, new: 0.1 * old + 0.9 * new,
-        state.ema_params,
-        {**moved.generator_params, "prior": moved.prior_params, "guide": moved.prior_params},
-    )
-    assert_trees_equal(moved.ema_params, expected, rtol=1e-5, atol=1e-7)
+def test_averages_ramp_up(networks, state, patches):
+    """From a decay of (1 + 0) / (10 + 0) to the 0.9 of the config, each from its own first step."""
+    step = make_step(networks, start_step=2)
+    moved, _ = step(state.replace(step=jnp.int32(2)), patches)
+    newest = {**moved.generator_params, "prior": moved.prior_params, "guide": moved.prior_params}
+    for name, params in newest.items():
+        decay = 1 / 10 if name in ("prior", "guide") else 3 / 12
+        expected = jax.tree.map(
+            lambda old, new, decay=decay: decay * old + (1 - decay) * new,
+            state.ema_params[name],
+            params,
+        )
+        assert_trees_equal(moved.ema_params[name], expected, rtol=1e-5, atol=1e-7)
 
 
 def test_nonfinite_step_changes_nothing_and_is_counted(step, state, patches):

@@ -58,13 +58,26 @@ def test_three_steps_and_three_more_equal_six(straight, tmp_path, picture_folder
 def test_the_first_steps_are_for_reconstructions_alone(tmp_path, picture_folder):
     config = run_config(picture_folder, reconstruction_steps=3)
     state = training.train(config, tmp_path)
+    assert int(state.step) == 6
     counts = optax.tree.get_all_with_path(state.discriminator_opt_state, "count")
-    assert int(state.step) == 6 and {int(count) for _, count in counts} == {3}
+    assert {int(count) for _, count in counts} == {3}
     parts = [
-        {"loss/discriminator", "loss/adversarial", "loss/manifold"} & set(r)
+        {"loss/discriminator", "loss/adversarial", "loss/manifold", "loss/prior"} & set(r)
         for r in records(tmp_path)
     ]
-    assert [len(part) for part in parts] == [0, 0, 0, 3, 3, 3]
+    assert [len(part) for part in parts] == [0, 0, 0, 4, 4, 4]
+
+
+def test_the_prior_waits_for_the_game(tmp_path, picture_folder):
+    config = run_config(picture_folder, num_train_steps=2, reconstruction_steps=2)
+    state = training.train(config, tmp_path)
+    create = build_networks(image_size=32, **config.model).init_generator
+    fresh = jax.jit(create)(jax.random.key(config.seed))
+    for params in (state.prior_params, state.ema_params["prior"], state.ema_params["guide"]):
+        assert jax.tree.structure(params) == jax.tree.structure(fresh["prior"])
+        assert not np.any(params["velocity"]["kernel"])  # it carries codes nowhere
+    counts = optax.tree.get_all_with_path(state.prior_opt_state, "count")
+    assert {int(count) for _, count in counts} == {0}
 
 
 def test_a_model_grows_and_what_is_frozen_stands_still(straight, tmp_path, picture_folder):
@@ -170,6 +183,11 @@ def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder)
             dict(prior_steps=2, guide_steps=3),
             ValueError,
             r"guide_steps \(3\) must be from 0 to prior_steps \(2\)",
+        ),
+        (
+            dict(prior_steps=2, reconstruction_steps=4),
+            ValueError,
+            r"guide_steps \(0\) must be 1 or more, or model.guidance \(2.0\) be 1",
         ),
         (dict(init_from="/no/such"), FileNotFoundError, "/no/such is neither"),
         (

@@ -43,14 +43,14 @@ def make_optimizers(
 
     Rates are constant and fall linearly to 0 over the last `decay_share` of the steps: of all
     `num_steps` the prior's, of those before the last `prior_steps` the others', which then stand
-    still. D takes no part in the first `reconstruction_steps`, and counts its own steps.
+    still. D and the prior take no part in the first `reconstruction_steps`, and count their own.
 
     Args:
       generator_learning_rate, prior_learning_rate, discriminator_learning_rate: at the start.
       beta1, beta2: of Adam, which moves what is no matrix.
       decay_share: in [0, 1].
       num_steps: of the whole run.
-      reconstruction_steps: the first of them, without D.
+      reconstruction_steps: the first of them, without D and the prior.
       prior_steps: the last of them, the prior's alone.
     """
 
@@ -65,10 +65,11 @@ def make_optimizers(
         return optax.chain(steps, optax.scale_by_learning_rate(schedule))
 
     muon, last = _muon(beta1, beta2), num_steps - prior_steps
+    first = min(reconstruction_steps, last)
     return Optimizers(
         generator=falling(muon, generator_learning_rate, 0, last),
-        prior=falling(whitened(muon, layer=CONDITION_LAYER), prior_learning_rate, 0, num_steps),
-        discriminator=falling(muon, discriminator_learning_rate, reconstruction_steps, last),
+        prior=falling(whitened(muon, layer=CONDITION_LAYER), prior_learning_rate, first, num_steps),
+        discriminator=falling(muon, discriminator_learning_rate, first, last),
     )
 
 

@@ -48,8 +48,9 @@ class Phase:
 def phases_after(first_step: int, config: ml_collections.ConfigDict) -> list[Phase]:
     """The phases that have steps to take after `first_step`.
 
-    First reconstructions alone, then the whole game, then the prior alone, which has a still
-    target there and costs a fraction; before it, as long as it is to, its guide.
+    First reconstructions alone, then the whole game, which needs the prior and so begins to teach
+    it, then the prior alone, which has a still target there and costs a fraction; before it, as
+    long as it is to, its guide.
     """
     weights = LossWeights(**config.loss)
     last = config.num_train_steps - config.prior_steps
@@ -61,7 +62,10 @@ def phases_after(first_step: int, config: ml_collections.ConfigDict) -> list[Pha
             end=reconstructions,
             stream_start=0,
             batch_size=config.batch_size,
-            game=dict(weights=dataclasses.replace(weights, adversarial=0.0), instance_path=False),
+            game=dict(
+                weights=dataclasses.replace(weights, adversarial=0.0, prior=0.0),
+                instance_path=False,
+            ),
         ),
         Phase(
             start=reconstructions,

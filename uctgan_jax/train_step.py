@@ -57,6 +57,7 @@ def make_train_step(
     ema_decay: float,
     instance_path: bool,
     frozen: Sequence[str] = (),
+    start_step: int = 0,
     axis_name: str | None = None,
 ) -> TrainStep:
     """Builds the training step of one device.
@@ -76,6 +77,7 @@ def make_train_step(
         VAE-GAN.
       frozen: those of "projection" (E1) and "encoder" (E2) that stand still; their terms are
         logged as ever.
+      start_step: before the first of the prior's steps; its average ramps up from there.
       axis_name: the mapped axis to average gradients over, None if the whole batch is here.
 
     Returns:
@@ -247,7 +249,7 @@ def make_train_step(
         if weights.prior:
             # The guide stays what the prior will be when it is left alone.
             newest = newest | dict.fromkeys(("prior", "guide"), moved["prior_params"])
-        return _advance(state, moved, newest, grads, scalars, ema_decay)
+        return _advance(state, moved, newest, grads, scalars, ema_decay, start_step)
 
     return step
 
@@ -291,7 +293,7 @@ def make_prior_step(
       networks, optimizers, seed, ema_decay, axis_name: as for `make_train_step`.
       learner: whose average follows `prior_params`: that of the "prior", or of its "guide", which
         learns as a prior does.
-      start_step: of the first such step; the average ramps up from there.
+      start_step: before the first such step; the average ramps up from there.
 
     Returns:
       `step(state, batch) -> (state, metrics)`, as that of `make_train_step`, for a batch with what
@@ -367,7 +369,7 @@ def _advance(
     grads: PyTree,
     scalars: Mapping[str, Array],
     ema_decay: float,
-    start_step: int = 0,
+    prior_start_step: int,
 ) -> tuple[TrainState, dict[str, Array]]:
     """The next state and the metrics of the step; the state of before if that was not finite.
 
@@ -378,12 +380,17 @@ def _advance(
       grads: what moved them.
       scalars: the losses.
       ema_decay: final decay of the average.
-      start_step: that it ramps up from.
+      prior_start_step: that the averages of the prior and its guide ramp up from.
     """
-    average = {name: state.ema_params[name] for name in newest}
-    moved["ema_params"] = state.ema_params | _moving_average(
-        average, newest, state.step - start_step, ema_decay
-    )
+    moved["ema_params"] = state.ema_params | {
+        name: _moving_average(
+            state.ema_params[name],
+            params,
+            state.step - (prior_start_step if name in ("prior", "guide") else 0),
+            ema_decay,
+        )
+        for name, params in newest.items()
+    }
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(norm + sum(scalars.values()))
     kept = {name: getattr(state, name) for name in moved}

@@ -107,6 +107,15 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             f"guide_steps ({config.guide_steps}) must be from 0 to prior_steps"
             f" ({config.prior_steps}), of which they are the first"
         )
+    guided = config.prior_steps and config.model.guidance != 1
+    game_steps = config.num_train_steps - config.prior_steps - config.reconstruction_steps
+    if guided and not config.guide_steps and not config.init_from and game_steps < 1:
+        raise ValueError(
+            f"guide_steps ({config.guide_steps}) must be 1 or more, or model.guidance"
+            f" ({config.model.guidance}) be 1: there is no whole game before prior_steps"
+            f" ({config.prior_steps}), so the prior as it was before them would be a guide that has"
+            " learned nothing"
+        )
     if config.prior_steps and config.prior_examples < config.prior_batch_size:
         raise ValueError(
             f"prior_examples ({config.prior_examples}) must be prior_batch_size"
@@ -222,11 +231,10 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         )
 
         def make_step(phase: Phase) -> TrainStep:
+            options = step_options | {"start_step": phase.start}
             if phase.game is None:
-                return make_prior_step(
-                    learner=phase.learner, start_step=phase.start, **step_options
-                )
-            return make_train_step(**phase.game, frozen=config.frozen, **step_options)
+                return make_prior_step(learner=phase.learner, **options)
+            return make_train_step(**phase.game, frozen=config.frozen, **options)
 
         fresh_prior = jax.jit(lambda key: networks.init_generator(key)["prior"])
         phases = phases_after(first_step, config)
