@@ -9,6 +9,7 @@ import optax
 import pytest
 from absl import logging
 
+import uctgan_jax.checkpoints
 from tests.conftest import assert_trees_equal
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.train_state import Optimizers, create_train_state
@@ -132,6 +133,38 @@ def test_one_flipped_bit_is_noticed_and_the_checkpoint_before_is_used(tmp_path, 
         if item == "model":
             with pytest.raises(DamagedCheckpointError, match=str(tmp_path / "2")):
                 checkpoints.restore_model()
+
+
+@pytest.mark.parametrize(
+    ("errors", "outcome"),
+    [
+        ([OSError("the network slept")], 2),  # once: it is read again
+        ([OSError("gone"), OSError("gone")], 1),
+        ([PermissionError("not yours")], PermissionError),
+        ([MemoryError()], MemoryError),
+    ],
+)
+def test_what_cannot_be_read_for_another_reason_is_not_damaged(
+    tmp_path, state, monkeypatch, errors, outcome
+):
+    save(tmp_path, state, 1, 2)
+    read = uctgan_jax.checkpoints._read
+
+    def read_badly(*args):
+        if errors:
+            raise errors.pop(0)
+        return read(*args)
+
+    monkeypatch.setattr(uctgan_jax.checkpoints, "_read", read_badly)
+    monkeypatch.setattr(uctgan_jax.checkpoints, "_SECOND_TRY_SECONDS", 0.0)
+    with Checkpoints(tmp_path) as checkpoints:
+        if isinstance(outcome, int):
+            assert checkpoints.restore_latest(state).step == outcome
+        else:
+            with pytest.raises(outcome):
+                checkpoints.restore_latest(state)
+    assert not errors
+    assert (tmp_path / "2.damaged").exists() == (outcome == 1)
 
 
 def test_a_checkpoint_of_other_networks_is_not_called_damaged(tmp_path, state):

@@ -13,19 +13,25 @@ import jax
 import numpy as np
 import pytest
 
+from tests.conftest import assert_trees_equal
+from tests.test_checkpoints import damage
 from uctgan_jax import training
 from uctgan_jax.checkpoints import Checkpoints
 
 ROOT = Path(training.__file__).parents[1]
 STARTED: list[subprocess.Popen] = []
 
-# argv: workdir, pictures, steps, of which the prior alone, how devices share the step, number of
-# processes, this one, port
+# argv: workdir, pictures, steps, of which the prior alone, how devices share the step, the process
+# that cannot read checkpoints, number of processes, this one, port
 SCRIPT = """
 import sys
-workdir, pictures, steps, prior_steps, mode, count, index, port = sys.argv[1:]
-from uctgan_jax import compilation_cache, parallel, training
+workdir, pictures, steps, prior_steps, mode, blind, count, index, port = sys.argv[1:]
+from uctgan_jax import checkpoints, compilation_cache, parallel, training
 compilation_cache.enable()
+def read_nothing(*_):
+    raise OSError("the disk is away")
+if blind == index:
+    checkpoints._read = read_nothing
 if int(count) > 1:
     parallel.initialize_processes(f"127.0.0.1:{port}", int(count), int(index))
 import optax
@@ -44,14 +50,16 @@ training.train(config, workdir)
 """
 
 
-def start(workdir, pictures, *, steps=4, prior_steps=2, mode="shard_map", processes, devices):
+def start(
+    workdir, pictures, *, steps=4, prior_steps=2, mode="shard_map", blind=None, processes, devices
+):
     """Starts `processes` processes with `devices` devices each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     flags = re.sub(r"(device_count)=\d+", rf"\1={devices}", os.environ["XLA_FLAGS"])
     environment = {**os.environ, "XLA_FLAGS": flags}
-    arguments = [str(a) for a in (workdir, pictures, steps, prior_steps, mode, processes)]
+    arguments = [str(a) for a in (workdir, pictures, steps, prior_steps, mode, blind, processes)]
     started = [
         subprocess.Popen(
             [sys.executable, "-c", SCRIPT, *arguments, str(index), str(port)],
@@ -107,6 +115,27 @@ def test_two_processes_give_the_numbers_of_one(one_process, tmp_path, picture_fo
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert len(lines) == 4
+
+
+def test_processes_agree_on_the_checkpoint_to_go_on_from(tmp_path, picture_folder):
+    sizes = dict(prior_steps=0, processes=2, devices=1)
+    finish(start(tmp_path, picture_folder, **sizes))
+    expected = final_model(tmp_path)
+    # What one of them alone cannot read is not damaged, and none goes on or waits for another.
+    running = start(tmp_path, picture_folder, **sizes, blind=1)
+    first, second = (process.communicate(timeout=300)[0] for process in running)
+    assert all(process.returncode for process in running)
+    assert "checkpoints/4 can be read by some processes, but not by [1]" in first
+    assert "the disk is away" in second
+    # What is damaged is so for all.
+    damage(tmp_path / "checkpoints", 4, "model")
+    first, _ = finish(start(tmp_path, picture_folder, **sizes))
+    assert "resuming from step 3" in first
+    folders = {folder.name for folder in (tmp_path / "checkpoints").iterdir()}
+    assert folders == {"3", "4", "4.damaged"}
+    step, model = final_model(tmp_path)
+    assert step == 4
+    assert_trees_equal(model, expected[1])
 
 
 def start_endless(workdir, pictures):

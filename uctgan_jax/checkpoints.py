@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
+from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from uctgan_jax import quiet
@@ -26,6 +28,8 @@ from uctgan_jax.train_state import TrainState
 from uctgan_jax.weights import DamagedCheckpointError, OtherNetworksError, check_structure, digest
 
 PyTree = Any
+
+_SECOND_TRY_SECONDS = 1.0  # after a read that failed: network file systems have bad moments
 
 
 class Checkpoints:
@@ -106,7 +110,9 @@ class Checkpoints:
     def restore_latest(self, template: TrainState) -> TrainState | None:
         """The newest undamaged state as numpy arrays; None if there is no checkpoint at all.
 
-        Damaged ones that are newer are set aside, as `<step>.damaged`: their steps come again.
+        Damaged ones that are newer are set aside, as `<step>.damaged`: their steps come again. All
+        processes call this, read for themselves and go on together: none is damaged that one of
+        them can read.
 
         Args:
           template: a state of the shapes and types to expect.
@@ -114,14 +120,26 @@ class Checkpoints:
         Raises:
           DamagedCheckpointError: if there are checkpoints, but every one is damaged.
           OtherNetworksError: if one is of other networks or optimisers.
+          OSError: if one may not be read, or cannot be by some of the processes.
         """
         model, rest = _split(jax.tree.map(_numpy_template, template))
         damaged = []
         for step in reversed(self.steps()):
+            restored = problem = None
             try:
                 restored = self._restore(step, {"model": model, "state": rest})
-            except DamagedCheckpointError as error:
-                logging.warning("%s; trying the one before it", error)
+            except Exception as error:  # The other processes are to hear of it first.
+                problem = error
+            can_read = _from_all_processes(problem is None, name=f"step {step} read")
+            if problem and not isinstance(problem, DamagedCheckpointError):
+                raise problem
+            if can_read.any() and not can_read.all():
+                raise OSError(
+                    f"checkpoint {self.directory / str(step)} can be read by some processes, but"
+                    f" not by {np.flatnonzero(~can_read).tolist()}, so it is not damaged"
+                ) from problem
+            if problem:
+                logging.warning("%s; trying the one before it", problem)
                 damaged.append(step)
                 continue
             if damaged:
@@ -162,44 +180,59 @@ class Checkpoints:
             raise FileNotFoundError(f"no {wanted} in {self.directory}; it has steps {steps}")
         step = steps[-1] if step is None else step
         restored = self._restore(step, {"model": None})
-        config = self._manager.restore(
-            step, args=ocp.args.Composite(config=ocp.args.JsonRestore())
-        ).config
-        return step, restored["model"], config, restored["digests"]["model"]
+        return step, restored["model"], restored["config"], restored["digests"]["model"]
 
     def close(self) -> None:
         """Waits for pending saves and lets the folder go."""
         self._manager.close()
 
-    def _restore(self, step: int, items: Mapping[str, PyTree | None]) -> Mapping[str, PyTree]:
-        """Reads items of one checkpoint, and its digests, which they are held against.
+    def _restore(self, step: int, items: Mapping[str, PyTree | None]) -> dict[str, PyTree]:
+        """Reads items of one checkpoint, its config, and its digests, which they are held against.
 
-        An item of another structure than it should have is not damaged: `OtherNetworksError`.
+        An item of another structure than it should have is not damaged: `OtherNetworksError`. Nor
+        is one that there is no permission or no memory to read.
         """
         folder = self.directory / str(step)
-        try:
-            for name, item in items.items():
-                if item is not None:
-                    saved = ocp.StandardCheckpointHandler().metadata(folder / name).tree
-                    check_structure(saved, item, source=f"the {name} of checkpoint {folder}")
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    digests=ocp.args.JsonRestore(),
-                    **{name: ocp.args.StandardRestore(item) for name, item in items.items()},
-                ),
-            )
-        except OtherNetworksError:
-            raise
-        except Exception as error:  # Orbax and TensorStore raise many kinds.
-            raise DamagedCheckpointError(f"checkpoint {folder} cannot be read ({error})") from error
+        for last_try in (False, True):
+            try:
+                restored = _read(folder, items)
+                break
+            except (OtherNetworksError, PermissionError, MemoryError):
+                raise
+            except Exception as error:  # Orbax and TensorStore raise many kinds.
+                message = f"checkpoint {folder} cannot be read ({error})"
+                if last_try:
+                    raise DamagedCheckpointError(message) from error
+                logging.warning("%s; once more", message)
+                time.sleep(_SECOND_TRY_SECONDS)
         for name in items:
-            if digest(restored[name]) != restored.digests[name]:
+            if digest(restored[name]) != restored["digests"][name]:
                 raise DamagedCheckpointError(
                     f"checkpoint {folder} is damaged: the arrays of {name!r} are not those that"
                     " were saved"
                 )
         return restored
+
+
+def _read(folder: Path, items: Mapping[str, PyTree | None]) -> dict[str, PyTree]:
+    """Items, config and digests, by Orbax's handlers: its manager would wait for all processes."""
+    arrays, texts = ocp.StandardCheckpointHandler(), ocp.JsonCheckpointHandler()
+    read = {}
+    for name, item in items.items():
+        if item is not None:
+            source = f"the {name} of checkpoint {folder}"
+            check_structure(arrays.metadata(folder / name).tree, item, source=source)
+        read[name] = arrays.restore(folder / name, args=ocp.args.StandardRestore(item))
+    for name in ("config", "digests"):
+        read[name] = texts.restore(folder / name, args=ocp.args.JsonRestore())
+    return read
+
+
+def _from_all_processes(flag: bool, *, name: str) -> np.ndarray:
+    """Every process's `flag`, [number of processes], when all have come here."""
+    # Collective operations do not wait as long for one another as this does.
+    ocp.multihost.sync_global_processes(f"uctgan_jax: {name}")
+    return np.atleast_1d(multihost_utils.process_allgather(np.array(flag)))
 
 
 def _free_name(folder: Path) -> Path:
