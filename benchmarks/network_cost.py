@@ -23,10 +23,7 @@ def network_cost(image_size: int) -> dict[str, float]:
     state = jax.eval_shape(create)
     params = state.ema_params
     one, two = (
-        programs.count_flop(
-            step, state, programs.batch_shapes(size, image_size, config.model.patch_size)
-        )
-        for size in (1, 2)
+        programs.count_flop(step, state, programs.batch_shapes(config, size)) for size in (1, 2)
     )
     completion_flop = programs.completion_flop(programs.make_networks(config), params)
     return {

@@ -10,12 +10,13 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from uctgan_jax import phases
 from uctgan_jax.inpainting import complete_codes
 from uctgan_jax.nets import Networks, build_networks
 from uctgan_jax.nets.blocks import space_to_depth
 from uctgan_jax.optimizers import make_optimizers
 from uctgan_jax.train_state import TrainState, create_train_state
-from uctgan_jax.train_step import LossWeights, TrainStep, make_train_step
+from uctgan_jax.train_step import TrainStep
 
 
 def make_networks(config: ml_collections.ConfigDict) -> Networks:
@@ -29,12 +30,12 @@ def make_networks(config: ml_collections.ConfigDict) -> Networks:
 
 
 def train_program(
-    config: ml_collections.ConfigDict, axis_name: str | None = None
+    config: ml_collections.ConfigDict, axis_name: str | None = None, phase: str = "game"
 ) -> tuple[Callable[[], TrainState], TrainStep]:
-    """Makers of the state and of the next state, neither compiled.
+    """Makers of the state and of the next state in a phase of training, neither compiled.
 
     Returns:
-      `create() -> state` and `step(state, batch) -> (state, metrics)`, see `make_train_step`.
+      `create() -> state` and `step(state, batch) -> (state, metrics)`, see `phases.make_step`.
     """
     networks = make_networks(config)
     optimizers = make_optimizers(
@@ -43,14 +44,11 @@ def train_program(
         reconstruction_steps=config.reconstruction_steps,
         prior_steps=config.prior_steps,
     )
-    step = make_train_step(
+    step = phases.make_step(
+        _phase(phase, config.batch_size),
+        config,
         networks=networks,
         optimizers=optimizers,
-        weights=LossWeights(**config.loss),
-        seed=config.seed,
-        ema_decay=config.ema_decay,
-        instance_path=config.instance_path,
-        frozen=config.frozen,
         axis_name=axis_name,
     )
 
@@ -61,14 +59,17 @@ def train_program(
 
 
 def batch_shapes(
-    batch_size: int, image_size: int, patch_size: int = 1
+    config: ml_collections.ConfigDict, batch_size: int, phase: str = "game"
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a `random_batch`."""
-    one = random_batch(1, image_size, patch_size)
-    return {
-        name: jax.ShapeDtypeStruct((batch_size, *rows.shape[1:]), rows.dtype)
-        for name, rows in one.items()
-    }
+    """The shapes of a batch that the step of a phase takes."""
+    networks = make_networks(config)
+    params = jax.eval_shape(networks.init_generator, jax.random.key(0))
+    return phases.batch_shapes(_phase(phase, batch_size), networks, params)
+
+
+def _phase(name: str, batch_size: int) -> phases.Phase:
+    """A phase by itself."""
+    return phases.Phase(name, start=0, end=1, batch_size=batch_size, stream_start=0)
 
 
 def random_batch(batch_size: int, image_size: int, patch_size: int = 1) -> dict[str, np.ndarray]:
@@ -89,7 +90,7 @@ def random_batch(batch_size: int, image_size: int, patch_size: int = 1) -> dict[
 
 def completion_flop(networks: Networks, params: Any, num_samples: int = 1) -> float:
     """Operations of `num_samples` completions of one picture: E2 once, G once for each."""
-    batch = batch_shapes(1, networks.image_size)
+    batch = random_batch(1, networks.image_size)
     codes = jax.ShapeDtypeStruct((1, num_samples, networks.code_dim), jnp.float32)
 
     def complete(*args: jax.Array) -> jax.Array:

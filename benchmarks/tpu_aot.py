@@ -2,7 +2,7 @@
 
     pip install libtpu==0.0.42        # the version that jax[tpu] of this jax pins; Linux, x86-64
     python -m benchmarks.tpu_aot --config=configs/celeba_hq.py --topology=v5e:16x16 \
-        [--per_chip_batch=16] [--output_text=FILE] [--config.NAME=VALUE ...]
+        [--per_chip_batch=16] [--phase=game] [--output_text=FILE] [--config.NAME=VALUE ...]
 
 Prints JSON. Nothing runs: times are the compiler's own estimates of each operation of its schedule,
 summed, plus the time collectives need at the published bandwidth, as if nothing overlapped them.
@@ -250,14 +250,15 @@ def get_devices(topology: str) -> Sequence[jax.Device]:
 
 
 def compile_step(
-    config: ml_collections.ConfigDict, devices: Sequence[jax.Device], per_chip_batch: int
+    config: ml_collections.ConfigDict,
+    devices: Sequence[jax.Device],
+    per_chip_batch: int,
+    phase: str,
 ) -> tuple[jax.stages.Compiled, float]:
-    """The compiled training step for these devices, and the seconds it took to compile."""
+    """A phase's compiled step for these devices, and the seconds it took to compile."""
     parallel = DataParallel(config.parallel, devices)
-    create, step = programs.train_program(config, parallel.axis_name)
-    batch = programs.batch_shapes(
-        per_chip_batch * len(devices), config.image_size, config.model.patch_size
-    )
+    create, step = programs.train_program(config, parallel.axis_name, phase)
+    batch = programs.batch_shapes(config, per_chip_batch * len(devices), phase)
     lowered = parallel.compile(step).lower(jax.eval_shape(create), batch)
     start = time.perf_counter()
     compiled = lowered.compile()
@@ -298,7 +299,8 @@ def main(argv: list[str]) -> None:
     except (ValueError, RuntimeError) as error:
         raise SystemExit(f"tpu_aot: {error}") from error
     print(f"compiling for {len(devices)} {devices[0].device_kind} ...", file=sys.stderr, flush=True)
-    compiled, seconds = compile_step(config, devices, per_chip_batch)
+    phase = flags.FLAGS.phase
+    compiled, seconds = compile_step(config, devices, per_chip_batch, phase)
     if flags.FLAGS.output_text:
         Path(flags.FLAGS.output_text).write_text(compiled.as_text())
     result = {
@@ -308,6 +310,7 @@ def main(argv: list[str]) -> None:
         "compute_dtype": config.compute_dtype,
         "parallel": config.parallel,
         "per_chip_batch": per_chip_batch,
+        "phase": phase,
         "jax": jax.__version__,
         "compile_seconds": round(seconds, 1),
         **report(
@@ -325,6 +328,8 @@ if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
     flags.DEFINE_string("topology", "v5e:16x16", "Generation and shape of the slice.")
     flags.DEFINE_integer("per_chip_batch", 16, "Pictures a chip and step.")
+    phases = ["reconstructions", "game", "prior"]
+    flags.DEFINE_enum("phase", "game", phases, "Whose steps, see uctgan_jax/phases.py.")
     flags.DEFINE_string("compute_dtype", "bfloat16", "Instead of the config's own.")
     flags.DEFINE_string("output_text", None, "A file for the compiled program's text.")
     flags.mark_flags_as_required(["config"])

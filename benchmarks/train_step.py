@@ -1,7 +1,7 @@
 """How fast training runs here, and how soon: JSON on stdout.
 
     python -m benchmarks.train_step --config=configs/avatars_gpu.py:64 [--seconds=30] \
-        [--config.batch_size=8] [--config.compute_dtype=bfloat16] ...
+        [--phase=game] [--config.batch_size=8] [--config.compute_dtype=bfloat16] ...
 
 Times the real step on all devices, on a batch that is there already, in turns with a bare matrix
 product of the same type: `share_of_ceiling` is one against the other (a device each). The time to
@@ -38,6 +38,7 @@ from uctgan_jax.parallel import DataParallel
 from uctgan_jax.phases import device_types
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
+_PHASE = flags.DEFINE_enum("phase", "game", ["reconstructions", "game"], "Whose steps.")
 _SECONDS = flags.DEFINE_float("seconds", 30, "For the step, and again for the data wait.")
 
 
@@ -48,7 +49,7 @@ class Training:
         """Makes the state on the devices; the step compiles when it is first taken."""
         self.parallel = DataParallel(config.parallel)
         self.parallel.check_batch_size(config.batch_size)
-        create, step = programs.train_program(config, self.parallel.axis_name)
+        create, step = programs.train_program(config, self.parallel.axis_name, _PHASE.value)
         self.state = self.parallel.replicate(jax.jit(create)())
         self._step = self.parallel.compile(step)
 
@@ -78,8 +79,8 @@ def seconds_to_first_step(config: ml_collections.ConfigDict, cache: Path) -> flo
 
 def measure_rate(config: ml_collections.ConfigDict, training: Training, seconds: float) -> dict:
     """Pictures and operations a second, beside the matrix product's."""
-    create, step = programs.train_program(config)
-    shapes = programs.batch_shapes(*batch_sizes(config))
+    create, step = programs.train_program(config, phase=_PHASE.value)
+    shapes = programs.batch_shapes(config, config.batch_size)
     flop = programs.count_flop(step, jax.eval_shape(create), shapes)
     batch = training.parallel.shard(programs.random_batch(*batch_sizes(config)))
     matmul = Matmul(config.compute_dtype)
@@ -157,6 +158,7 @@ def main(argv: list[str]) -> None:
         "batch_size": config.batch_size,
         "compute_dtype": config.compute_dtype,
         "parallel": config.parallel,
+        "phase": _PHASE.value,
         "seconds_to_first_step": first,
         **rate,
         **wait,

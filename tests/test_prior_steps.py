@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from tests.conftest import assert_trees_equal, records, run_config
-from uctgan_jax import training
+from uctgan_jax import phases, training
 from uctgan_jax.nets import build_networks
 from uctgan_jax.parallel import DataParallel
 
@@ -91,7 +91,7 @@ def test_the_prior_learns_from_batches_of_its_own_size(tmp_path, picture_folder,
         return make
 
     for name in ("make_train_step", "make_prior_step"):
-        monkeypatch.setattr(training, name, spying_on(getattr(training, name)))
+        monkeypatch.setattr(phases, name, spying_on(getattr(phases, name)))
     sizes = dict(batch_size=4, prior_batch_size=8, prior_steps=3, parallel="jit")
     sizes["prior_examples"] = 20  # two batches: the third step's are of their rows
     everything = run_config(picture_folder, log_every_steps=4, **sizes)

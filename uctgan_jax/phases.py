@@ -16,7 +16,14 @@ from uctgan_jax.data.sources import Source
 from uctgan_jax.encoded import encoded_batches
 from uctgan_jax.nets import Networks
 from uctgan_jax.parallel import DataParallel
-from uctgan_jax.train_step import LossWeights, make_encoder
+from uctgan_jax.train_state import Optimizers
+from uctgan_jax.train_step import (
+    LossWeights,
+    TrainStep,
+    make_encoder,
+    make_prior_step,
+    make_train_step,
+)
 
 PyTree = Any
 
@@ -26,58 +33,72 @@ class Phase:
     """Steps of one kind: those after `start`, to `end`.
 
     Attributes:
+      name: "reconstructions": E1, E2 and G learn from I_r alone. "game": all players learn, the
+        prior too, as the game carries codes with it. "guide" and "prior": what is named learns
+        alone, from a still target and for a fraction of the cost.
       batch_size: of its batches.
-      game: what `make_train_step` is to make; None for the steps of the prior alone.
       stream_start: the step that its stream of batches begins after; phases can share one.
-      learner: what learns in the steps of the prior alone, see `make_prior_step`.
     """
 
+    name: str
     start: int
     end: int
     batch_size: int
-    game: dict[str, Any] | None
     stream_start: int
-    learner: str = "prior"
 
     @property
     def prior_alone(self) -> bool:
         """Nothing else moves then, not even the guide."""
-        return self.game is None and self.learner == "prior"
+        return self.name == "prior"
+
+    @property
+    def encoded(self) -> bool:
+        """Whether its batches are what E1 and E2 made of pictures; they are not run then."""
+        return self.name in ("guide", "prior")
 
 
 def phases_after(first_step: int, config: ml_collections.ConfigDict) -> list[Phase]:
-    """The phases that have steps to take after `first_step`.
-
-    First reconstructions alone, then the whole game, which needs the prior and so begins to teach
-    it, then the prior alone, which has a still target there and costs a fraction; before it, as
-    long as it is to, its guide.
-    """
-    weights = LossWeights(**config.loss)
+    """The phases that have steps to take after `first_step`, in their order."""
     last = config.num_train_steps - config.prior_steps
     reconstructions = min(config.reconstruction_steps, last)
-    alone = dict(batch_size=config.prior_batch_size, game=None, stream_start=last)
+    guide = last + config.guide_steps
+    whole = dict(batch_size=config.batch_size, stream_start=0)
+    alone = dict(batch_size=config.prior_batch_size, stream_start=last)
     phases = [
-        Phase(
-            start=0,
-            end=reconstructions,
-            stream_start=0,
-            batch_size=config.batch_size,
-            game=dict(
-                weights=dataclasses.replace(weights, adversarial=0.0, prior=0.0),
-                instance_path=False,
-            ),
-        ),
-        Phase(
-            start=reconstructions,
-            end=last,
-            stream_start=0,
-            batch_size=config.batch_size,
-            game=dict(weights=weights, instance_path=config.instance_path),
-        ),
-        Phase(start=last, end=last + config.guide_steps, learner="guide", **alone),
-        Phase(start=last + config.guide_steps, end=config.num_train_steps, **alone),
+        Phase("reconstructions", start=0, end=reconstructions, **whole),
+        Phase("game", start=reconstructions, end=last, **whole),
+        Phase("guide", start=last, end=guide, **alone),
+        Phase("prior", start=guide, end=config.num_train_steps, **alone),
     ]
     return [phase for phase in phases if max(phase.start, first_step) < phase.end]
+
+
+def make_step(
+    phase: Phase,
+    config: ml_collections.ConfigDict,
+    *,
+    networks: Networks,
+    optimizers: Optimizers,
+    axis_name: str | None,
+) -> TrainStep:
+    """Builds the step of a phase; see `make_train_step` and `make_prior_step`."""
+    options = dict(
+        networks=networks,
+        optimizers=optimizers,
+        seed=config.seed,
+        ema_decay=config.ema_decay,
+        start_step=phase.start,
+        axis_name=axis_name,
+    )
+    if phase.encoded:
+        return make_prior_step(learner=phase.name, **options)
+    weights, instance_path = LossWeights(**config.loss), config.instance_path
+    if phase.name == "reconstructions":
+        weights = dataclasses.replace(weights, adversarial=0.0, prior=0.0)
+        instance_path = False
+    return make_train_step(
+        weights=weights, instance_path=instance_path, frozen=config.frozen, **options
+    )
 
 
 def batch_shapes(
@@ -97,7 +118,7 @@ def batch_shapes(
         "instance": rows(side, side, 3 * pixels, dtype=np.uint8),
         "mask": rows(side, side, pixels, dtype=np.uint8),
     }
-    if phase.game is None:
+    if phase.encoded:
         batch = jax.eval_shape(make_encoder(networks), params, batch)
     return batch | {"index": rows(dtype=np.uint32)}
 
@@ -146,7 +167,7 @@ def phase_batches(
         )
         return parallel.prefetch(device_types(batches))
 
-    if phase.game is not None:
+    if not phase.encoded:
         return read(first + step - phase.stream_start)
     # Copies, as those of a state are donated.
     params = {name: params[name] for name in ("projection", "encoder")}

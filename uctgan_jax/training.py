@@ -28,10 +28,9 @@ from uctgan_jax.metrics_log import MetricsLog
 from uctgan_jax.nets import NARROW_CONDITION, build_networks
 from uctgan_jax.optimizers import make_optimizers
 from uctgan_jax.parallel import DataParallel
-from uctgan_jax.phases import Phase, batch_shapes, phase_batches, phases_after
+from uctgan_jax.phases import Phase, batch_shapes, make_step, phase_batches, phases_after
 from uctgan_jax.preemption import PreemptionNotice
 from uctgan_jax.train_state import TrainState, create_train_state
-from uctgan_jax.train_step import TrainStep, make_prior_step, make_train_step
 from uctgan_jax.weights import check_structure
 
 PyTree = Any
@@ -222,20 +221,6 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         _say(f"{'resuming' if first_step else 'starting'} from step {first_step} in {workdir}")
         if jax.process_index() == 0:
             write_text(workdir / "parameters.txt", _parameter_table(state))
-        step_options = dict(
-            networks=networks,
-            optimizers=optimizers,
-            seed=config.seed,
-            ema_decay=config.ema_decay,
-            axis_name=parallel.axis_name,
-        )
-
-        def make_step(phase: Phase) -> TrainStep:
-            options = step_options | {"start_step": phase.start}
-            if phase.game is None:
-                return make_prior_step(learner=phase.learner, **options)
-            return make_train_step(**phase.game, frozen=config.frozen, **options)
-
         fresh_prior = jax.jit(lambda key: networks.init_generator(key)["prior"])
         phases = phases_after(first_step, config)
         shapes = [batch_shapes(phase, networks, state.ema_params) for phase in phases]
@@ -260,9 +245,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
 
             def begun(phase: Phase) -> TrainState:
                 """The state that the phase begins with, after its `start` steps."""
-                if phase.game is not None:
+                if not phase.encoded:
                     return state
-                if phase.learner == "guide":
+                if phase.name == "guide":
                     prior = fresh_prior(jax.random.key(config.seed))
                 else:
                     prior = parallel.fetch(state.ema_params["prior"])
@@ -272,8 +257,13 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                 batches = batches_from(phases[0], first_step)
                 # An iterator lets go of what it gave: a list would keep the batch on the devices.
                 batches = itertools.chain(iter([next(batches)]), batches)
+                players = dict(networks=networks, optimizers=optimizers)
+                steps = [
+                    make_step(phase, config, axis_name=parallel.axis_name, **players)
+                    for phase in phases
+                ]
                 steps = parallel.compile_ahead(
-                    [parallel.compile(make_step(phase)) for phase in phases], state, shapes
+                    [parallel.compile(step) for step in steps], state, shapes
                 )
                 batches = log.timed(batches)
                 if first_step == phases[0].start:
