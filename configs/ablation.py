@@ -25,6 +25,7 @@ def get_config(ablation: str) -> ml_collections.ConfigDict:
         config.reconstruction_steps = 0
         config.loss.reconstruction = 0.0
         config.loss.reconstruction_hole = 0.0
+        config.loss.reconstruction_square = 0.0
     elif name == "no_kl":
         config.loss.kl = 0.0
     else:

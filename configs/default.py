@@ -109,6 +109,7 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.loss.adversarial = 0.08  # hinge, on both paths
     config.loss.reconstruction = 5.0  # |I_r - I_g| over the whole picture
     config.loss.reconstruction_hole = 20.0  # the same over the hole alone, all that is kept of I_r
+    config.loss.reconstruction_square = 0.0  # over the hole, squared: for small parts
     config.loss.known = 10.0  # |I_c - I_g| over the known pixels
     config.loss.manifold = 0.5  # |E1(I_c) - z_c|, the code that I_c was made with
     config.loss.kl = 2e-3  # KL(E1(I) || N(0, I)), nats; how codes lie the prior learns

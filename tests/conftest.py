@@ -41,6 +41,7 @@ LOSS_WEIGHTS = LossWeights(
     adversarial=1.0,
     reconstruction=20.0,
     reconstruction_hole=10.0,
+    reconstruction_square=5.0,
     known=10.0,
     manifold=0.5,
     kl=0.01,

@@ -24,6 +24,11 @@ def test_hole_l1_is_a_mean_over_each_hole():
     np.testing.assert_allclose(value, 0.4 / 2, rtol=1e-6)
 
 
+def test_hole_square_is_a_mean_over_each_hole():
+    value = losses.hole_square(reconstruction=A, target=B, mask=MASK)
+    np.testing.assert_allclose(value, 0.4**2 / 2, rtol=1e-6)
+
+
 def test_hole_l1_without_any_hole_has_a_finite_gradient():
     gradient = jax.grad(
         lambda a: losses.hole_l1(reconstruction=a, target=B, mask=jnp.zeros_like(MASK))

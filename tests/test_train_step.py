@@ -187,7 +187,7 @@ def test_the_prior_carries_the_codes_of_instances_alone(step, state, patches):
     )
     _, carried = step(state.replace(ema_params={**state.ema_params, "prior": prior}), patches)
     assert abs(float(carried["loss/manifold"]) - float(metrics["loss/manifold"])) > 1e-3
-    for name in ("reconstruction", "reconstruction_hole", "kl", "prior"):
+    for name in ("reconstruction", "reconstruction_hole", "reconstruction_square", "kl", "prior"):
         assert carried[f"loss/{name}"] == metrics[f"loss/{name}"]
 
 
@@ -204,7 +204,7 @@ def test_weight_zero_turns_a_term_off(networks, state, patches, term):
     _, metrics = jax.eval_shape(step, state, patches)
     assert f"loss/{term}" not in metrics
     assert len([name for name in metrics if name.startswith("loss/")]) == (
-        7 if term == "adversarial" else 8
+        8 if term == "adversarial" else 9
     )
     if term == "adversarial":  # Without an opponent D stands still.
         moved, _ = jax.jit(step)(state, patches)

@@ -24,12 +24,21 @@ def hole_l1(*, reconstruction: Array, target: Array, mask: Array) -> Array:
 
     Holes of any size weigh alike, which the mean over the whole picture does not give.
     """
-    return _masked_l1(reconstruction, target, mask)
+    return _masked_mean(jnp.abs(reconstruction - target), mask)
+
+
+def hole_square(*, reconstruction: Array, target: Array, mask: Array) -> Array:
+    """L_rec inside the hole, squared: mean (I_r - I_g)^2 over each picture's hole.
+
+    The gradient of `hole_l1` is as large for a pixel that is a little off as for one of a part that
+    is missing, and there are far more of the first kind. This one's is of what is missing.
+    """
+    return _masked_mean(jnp.square(reconstruction - target), mask)
 
 
 def known_l1(*, completion: Array, target: Array, mask: Array) -> Array:
     """L_cc in image space: I_c keeps the known pixels. Mean |I_c - I_g| over them."""
-    return _masked_l1(completion, target, 1.0 - mask)
+    return _masked_mean(jnp.abs(completion - target), 1.0 - mask)
 
 
 def manifold_l1(*, code: Array, target_code: Array) -> Array:
@@ -80,9 +89,9 @@ def hinge_generator(*, fake_logits: Array) -> Array:
     return -jnp.mean(fake_logits)
 
 
-def _masked_l1(a: Array, b: Array, weight: Array) -> Array:
-    """Mean |a - b| over each picture's pixels with weight 1, then over the batch."""
-    weight = jnp.broadcast_to(weight, a.shape)
-    total = jnp.sum(jnp.abs(a - b) * weight, axis=(1, 2, 3))
+def _masked_mean(errors: Array, weight: Array) -> Array:
+    """Mean over each picture's pixels with weight 1, then over the batch."""
+    weight = jnp.broadcast_to(weight, errors.shape)
+    total = jnp.sum(errors * weight, axis=(1, 2, 3))
     count = jnp.sum(weight, axis=(1, 2, 3))
     return jnp.mean(total / jnp.maximum(count, 1.0))

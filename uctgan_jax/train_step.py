@@ -32,6 +32,7 @@ class LossWeights:
     adversarial: float  # L_adv, both paths
     reconstruction: float  # L_rec over the whole picture
     reconstruction_hole: float  # L_rec over the hole alone
+    reconstruction_square: float  # the same, squared
     known: float  # L_cc in image space
     manifold: float  # L_cc in manifold space
     kl: float  # L_KL on both codes
@@ -170,6 +171,10 @@ def make_train_step(
             )
         if weights.reconstruction_hole:
             terms["reconstruction_hole"] = losses.hole_l1(
+                reconstruction=reconstruction, target=target, mask=hole
+            )
+        if weights.reconstruction_square:
+            terms["reconstruction_square"] = losses.hole_square(
                 reconstruction=reconstruction, target=target, mask=hole
             )
         if weights.known and instance_path:

@@ -120,12 +120,12 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             f"prior_examples ({config.prior_examples}) must be prior_batch_size"
             f" ({config.prior_batch_size}) or more"
         )
-    if config.reconstruction_steps and not (
-        config.loss.reconstruction or config.loss.reconstruction_hole
+    if config.reconstruction_steps and not any(
+        weight for name, weight in config.loss.items() if name.startswith("reconstruction")
     ):
         raise ValueError(
             f"reconstruction_steps ({config.reconstruction_steps}) must be 0 when"
-            " loss.reconstruction and loss.reconstruction_hole are 0"
+            " loss.reconstruction, loss.reconstruction_hole and loss.reconstruction_square are 0"
         )
     if config.seed < 0:
         raise ValueError(f"seed ({config.seed}) must be 0 or more")
