@@ -17,6 +17,7 @@ def get_config() -> ml_collections.ConfigDict:
     # Patches of twice the size: the same maps. A position of the finest paints 48 numbers.
     config.model.patch_size = 4
     config.model.generator_widths = (128, 96, 128)
+    config.batch_size = 32
     config.num_train_steps = 14_100
     config.reconstruction_steps = 4_600
     config.prior_steps = 9_000
