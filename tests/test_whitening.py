@@ -6,6 +6,8 @@ import numpy as np
 import optax
 import pytest
 
+from uctgan_jax import whitening
+from uctgan_jax.muon import scale_by_muon
 from uctgan_jax.whitening import whitened
 
 SIZE, NEEDED = 6, 48
@@ -106,3 +108,22 @@ def test_inputs_are_measured_over_all_devices(inputs):
     for name in ("count", "center", "matrix"):
         for share in getattr(together, name):
             np.testing.assert_allclose(share, getattr(alone, name), rtol=1e-5, atol=1e-4)
+
+
+def test_muon_takes_the_same_step_in_any_white_frame(inputs, monkeypatch):
+    """So Cholesky's factor does for the principal directions, which cost far more to find."""
+
+    def principal(center, moment):
+        variances, directions = jnp.linalg.eigh(moment - jnp.outer(center, center))
+        return directions / jnp.sqrt(variances + whitening._FLOOR * variances.mean())
+
+    error = np.random.default_rng(1).standard_normal((4096, 2)).astype(np.float32)
+    optimizer = whitened(scale_by_muon(), layer="first")
+    steps = []
+    for frame in (whitening._frame, principal):
+        monkeypatch.setattr(whitening, "_frame", frame)
+        state = measured(optimizer, inputs)
+        step, _ = optimizer.update(gradients(inputs, error), state, inputs=inputs[:16])
+        steps.append(step["first"]["kernel"])
+    assert np.abs(steps[0]).max() > 1e-3
+    np.testing.assert_allclose(*steps, rtol=1e-3, atol=1e-3 * np.abs(steps[0]).max())
