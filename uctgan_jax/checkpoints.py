@@ -125,7 +125,7 @@ class Checkpoints:
         model, rest = _split(jax.tree.map(_numpy_template, template))
         damaged = []
         for step in reversed(self.steps()):
-            restored = problem = None
+            problem = None
             try:
                 restored = self._restore(step, {"model": model, "state": rest})
             except Exception as error:  # The other processes are to hear of it first.

@@ -107,8 +107,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             f" ({config.prior_steps}), of which they are the first"
         )
     guided = config.prior_steps and config.model.guidance != 1
-    game_steps = config.num_train_steps - config.prior_steps - config.reconstruction_steps
-    if guided and not config.guide_steps and not config.init_from and game_steps < 1:
+    learned = {phase.name for phase in phases_after(0, config)} & {"game", "guide"}
+    if guided and not learned and not config.init_from:
         raise ValueError(
             f"guide_steps ({config.guide_steps}) must be 1 or more, or model.guidance"
             f" ({config.model.guidance}) be 1: there is no whole game before prior_steps"
@@ -259,12 +259,12 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                 batches = itertools.chain(iter([next(batches)]), batches)
                 players = dict(networks=networks, optimizers=optimizers)
                 steps = [
-                    make_step(phase, config, axis_name=parallel.axis_name, **players)
+                    parallel.compile(
+                        make_step(phase, config, axis_name=parallel.axis_name, **players)
+                    )
                     for phase in phases
                 ]
-                steps = parallel.compile_ahead(
-                    [parallel.compile(step) for step in steps], state, shapes
-                )
+                steps = parallel.compile_ahead(steps, state, shapes)
                 batches = log.timed(batches)
                 if first_step == phases[0].start:
                     state = begun(phases[0])
