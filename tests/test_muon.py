@@ -17,6 +17,11 @@ def _few_large_directions(rng, rows, columns):
     return np.float32(u * sizes @ v.T)
 
 
+def _alone(matrix):
+    (orthogonal,) = orthogonalize([jnp.asarray(matrix)])
+    return np.asarray(orthogonal, np.float32)
+
+
 @pytest.mark.parametrize("shape", [(3, 3, 16, 12), (40, 12), (12, 12), (12, 40)])
 def test_a_step_is_what_the_iteration_written_out_gives(shape):
     grads = {"kernel": np.random.default_rng(0).standard_normal(shape).astype(np.float32)}
@@ -67,21 +72,45 @@ def test_of_a_matrix_with_two_long_sides_each_half_is_orthogonal(shape):
     step, _ = jax.jit(optimizer.update)(grads, optimizer.init(grads), grads)
     step, grads = (x if shape[0] > shape[1] else x.T for x in (np.asarray(step), grads))
     for half in (slice(256), slice(256, 512)):
-        expected = 0.2 * 600**0.5 * orthogonalize(jnp.asarray(grads[:, half]))
+        expected = 0.2 * 600**0.5 * _alone(grads[:, half])
         np.testing.assert_allclose(step[:, half], expected, atol=1e-4)
     # As long as that of the matrix in one piece.
-    whole = 0.2 * 600**0.5 * orthogonalize(jnp.asarray(grads))
+    whole = 0.2 * 600**0.5 * _alone(grads)
     assert np.linalg.norm(step) == pytest.approx(np.linalg.norm(whole), rel=0.1)
 
 
 @pytest.mark.parametrize("rows", [256, 64])
 def test_rounded_products_do_not_run_off(rows):
     matrix = _few_large_directions(np.random.default_rng(0), rows, 64)
-    exact = np.asarray(orthogonalize(jnp.asarray(matrix)))
-    rounded = np.asarray(orthogonalize(jnp.asarray(matrix, jnp.bfloat16)), np.float32)
+    exact = _alone(matrix)
+    rounded = _alone(jnp.asarray(matrix, jnp.bfloat16))
     # Carried through all five iterations, the rounded Gram matrix is off by several times this.
     assert np.linalg.norm(rounded - exact) < 0.25 * np.linalg.norm(exact)
 
 
 def test_no_gradient_is_no_step():
-    np.testing.assert_array_equal(orthogonalize(jnp.zeros((6, 4))), 0.0)
+    np.testing.assert_array_equal(_alone(np.zeros((6, 4), np.float32)), 0.0)
+
+
+def test_steps_of_many_kernels_are_those_of_each_alone_and_in_its_place():
+    rng, optimizer = np.random.default_rng(0), scale_by_muon()
+    shapes = [(3, 3, 16, 12), (40, 12), (12, 40), (600, 512), (16, 8), (3, 3, 16, 12), (8, 16)]
+    kernels = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    update = jax.jit(optimizer.update)
+    together, _ = update(kernels, optimizer.init(kernels))
+    for kernel, step in zip(kernels, together, strict=True):
+        alone, _ = update(kernel, optimizer.init(kernel))
+        np.testing.assert_allclose(step, alone, atol=1e-4)
+
+
+def test_kernels_of_one_width_share_their_products():
+    optimizer = scale_by_muon()
+
+    def products(count):
+        kernels = [jnp.zeros((32 * (i + 1), 16)) for i in range(count)]
+        lowered = jax.jit(optimizer.update).lower(kernels, optimizer.init(kernels))
+        return lowered.as_text().count("stablehlo.dot_general")
+
+    # Two Gram matrices and two products with a kernel are its own.
+    assert products(5) - products(1) == 4 * 4
+    assert products(1) > 3 * 4

@@ -11,15 +11,24 @@ is computed anew.
 A Gram matrix costs the square of the side it has. A matrix whose small side is long goes in blocks
 of that side, each by itself: cheaper by as many times as there are blocks, and no worse a step
 (docs/training.md).
+
+All Gram matrices of one size go through the iterations as one stack: networks have many kernels of
+a few widths, and an accelerator would start most of these small products one after the other.
 """
 
 from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
 Array = jax.Array
+PyTree = Any
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # Jordan et al., 2024
 _ITERATIONS = (3, 2)  # before the Gram matrix is computed anew, and after
@@ -36,45 +45,63 @@ def scale_by_muon() -> optax.GradientTransformation:
     """
     return optax.chain(
         optax.trace(_MOMENTUM, nesterov=True),
-        optax.stateless(lambda updates, params: jax.tree.map(_orthogonal_step, updates)),
+        optax.stateless(lambda updates, params: _orthogonal_steps(updates)),
     )
 
 
-def _orthogonal_step(update: Array) -> Array:
-    matrix = update.reshape(-1, update.shape[-1])
-    step = _orthogonal_blocks(matrix) * _STEP_LENGTH * max(matrix.shape) ** 0.5
-    return step.reshape(update.shape)
+def _orthogonal_steps(updates: PyTree) -> PyTree:
+    kernels, structure = jax.tree.flatten(updates)
+    blocks = [_blocks(kernel) for kernel in kernels]
+    orthogonal = iter(orthogonalize(list(itertools.chain.from_iterable(blocks))))
+    steps = []
+    for kernel, parts in zip(kernels, blocks, strict=True):
+        step = jnp.concatenate(list(itertools.islice(orthogonal, len(parts))), axis=1)
+        step = step * _STEP_LENGTH * step.shape[0] ** 0.5
+        steps.append((step.T if _is_wide(kernel) else step).reshape(kernel.shape))
+    return jax.tree.unflatten(structure, steps)
 
 
-def _orthogonal_blocks(matrix: Array) -> Array:
-    rows, columns = matrix.shape
-    if rows < columns:
-        return _orthogonal_blocks(matrix.T).T
-    if columns <= _LONGEST_SIDE or columns % _LONGEST_SIDE:
-        return orthogonalize(matrix)
-    blocks = matrix.reshape(rows, -1, _LONGEST_SIDE)
-    return jax.vmap(orthogonalize, in_axes=1, out_axes=1)(blocks).reshape(rows, columns)
+def _blocks(kernel: Array) -> list[Array]:
+    """The matrix of a kernel, lying so that it is tall, in one piece or several side by side."""
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    if _is_wide(kernel):
+        matrix = matrix.T
+    columns = matrix.shape[1]
+    return jnp.split(matrix, 1 if columns % _LONGEST_SIDE else columns // _LONGEST_SIDE, axis=1)
 
 
-def orthogonalize(matrix: Array) -> Array:
-    """A matrix with the singular vectors of `matrix` and singular values of around 1.
+def _is_wide(kernel: Array) -> bool:
+    return kernel.size < kernel.shape[-1] ** 2
+
+
+def orthogonalize(matrices: Sequence[Array]) -> list[Array]:
+    """For each a matrix with its singular vectors, and singular values of around 1.
 
     Values below a hundredth of the largest stay smaller. Best of [m, n] with m >= n: the Gram
     matrix is [n, n].
     """
+    matrices = [matrix / (jnp.linalg.norm(matrix) + 1e-8) for matrix in matrices]
+    alike = collections.defaultdict(list)
+    for i, matrix in enumerate(matrices):
+        alike[matrix.shape[1]].append(i)
+    for iterations, members in itertools.product(_ITERATIONS, alike.values()):
+        gram = jnp.stack([matrices[i].T @ matrices[i] for i in members])
+        for i, factor in zip(members, _polynomials(gram, iterations), strict=True):
+            matrices[i] = matrices[i] @ factor
+    return matrices
+
+
+def _polynomials(gram: Array, iterations: int) -> Array:
+    """What `iterations` multiply matrices by, all in all, of their Gram matrices [K, n, n]."""
     a, b, c = _COEFFICIENTS
-    identity = jnp.eye(matrix.shape[1], dtype=matrix.dtype)
+    identity = jnp.eye(gram.shape[1], dtype=gram.dtype)
 
     def polynomial(gram: Array) -> Array:
         return a * identity + b * gram + c * gram @ gram
 
-    matrix = matrix / (jnp.linalg.norm(matrix) + 1e-8)
-    for iterations in _ITERATIONS:
-        gram = matrix.T @ matrix
-        product = factor = polynomial(gram)
-        for _ in range(iterations - 1):
-            gram = factor @ gram @ factor
-            factor = polynomial(gram)
-            product = product @ factor
-        matrix = matrix @ product
-    return matrix
+    product = factor = polynomial(gram)
+    for _ in range(iterations - 1):
+        gram = factor @ gram @ factor
+        factor = polynomial(gram)
+        product = product @ factor
+    return product
