@@ -103,14 +103,16 @@ def test_steps_of_many_kernels_are_those_of_each_alone_and_in_its_place():
         np.testing.assert_allclose(step, alone, atol=1e-4)
 
 
-def test_kernels_of_one_width_share_their_products():
+def test_kernels_of_one_shape_share_all_products_and_those_of_one_width_all_but_four():
     optimizer = scale_by_muon()
 
-    def products(count):
-        kernels = [jnp.zeros((32 * (i + 1), 16)) for i in range(count)]
+    def products(*rows):
+        kernels = [jnp.zeros((n, 16)) for n in rows]
         lowered = jax.jit(optimizer.update).lower(kernels, optimizer.init(kernels))
         return lowered.as_text().count("stablehlo.dot_general")
 
-    # Two Gram matrices and two products with a kernel are its own.
-    assert products(5) - products(1) == 4 * 4
-    assert products(1) > 3 * 4
+    alone = products(32)
+    assert alone > 3 * 4
+    assert products(32, 32, 32) == alone
+    # Two Gram matrices, and twice the product with the kernel.
+    assert products(32, 48, 48, 64) == alone + 2 * 4

@@ -12,8 +12,9 @@ A Gram matrix costs the square of the side it has. A matrix whose small side is 
 of that side, each by itself: cheaper by as many times as there are blocks, and no worse a step
 (docs/training.md).
 
-All Gram matrices of one size go through the iterations as one stack: networks have many kernels of
-a few widths, and an accelerator would start most of these small products one after the other.
+Networks have many kernels of few shapes and fewer widths. Those of one shape are multiplied as one
+stack, and all Gram matrices of one size go through the iterations as one: an accelerator would
+start hundreds of small products one after the other.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 Array = jax.Array
@@ -80,19 +82,25 @@ def orthogonalize(matrices: Sequence[Array]) -> list[Array]:
     Values below a hundredth of the largest stay smaller. Best of [m, n] with m >= n: the Gram
     matrix is [n, n].
     """
-    matrices = [matrix / (jnp.linalg.norm(matrix) + 1e-8) for matrix in matrices]
     alike = collections.defaultdict(list)
     for i, matrix in enumerate(matrices):
-        alike[matrix.shape[1]].append(i)
-    for iterations, members in itertools.product(_ITERATIONS, alike.values()):
-        gram = jnp.stack([matrices[i].T @ matrices[i] for i in members])
-        for i, factor in zip(members, _polynomials(gram, iterations), strict=True):
-            matrices[i] = matrices[i] @ factor
-    return matrices
+        alike[matrix.shape].append(i)
+    stacks = {shape: jnp.stack([matrices[i] for i in members]) for shape, members in alike.items()}
+    for shape, stack in stacks.items():
+        length = jnp.linalg.norm(stack, axis=(1, 2), keepdims=True)
+        stacks[shape] = stack / (length + 1e-8)
+    for iterations, side in itertools.product(_ITERATIONS, sorted({n for _, n in stacks})):
+        shapes = [shape for shape in stacks if shape[1] == side]
+        grams = jnp.concatenate([stacks[shape].mT @ stacks[shape] for shape in shapes])
+        ends = np.cumsum([len(alike[shape]) for shape in shapes])
+        factors = jnp.split(_polynomials(grams, iterations), ends[:-1])
+        for shape, factor in zip(shapes, factors, strict=True):
+            stacks[shape] = stacks[shape] @ factor
+    return [stacks[matrix.shape][alike[matrix.shape].index(i)] for i, matrix in enumerate(matrices)]
 
 
 def _polynomials(gram: Array, iterations: int) -> Array:
-    """What `iterations` multiply matrices by, all in all, of their Gram matrices [K, n, n]."""
+    """What `iterations` multiply matrices by, in all, by their Gram matrices [K, n, n]."""
     a, b, c = _COEFFICIENTS
     identity = jnp.eye(gram.shape[1], dtype=gram.dtype)
 
