@@ -13,6 +13,7 @@ from uctgan_jax.inpainting import sample_normal, saved_steps
 from uctgan_jax.interpolation import interpolate
 from uctgan_jax.selection import SELECTIONS, choose, nearest_distances, pair_distances
 from uctgan_jax.train_state import Optimizers, create_train_state
+from uctgan_jax.weights import OtherNetworksError
 
 
 @pytest.fixture(scope="module")
@@ -314,6 +315,19 @@ def test_saved_weights_complete_as_the_model_does(inpainter, batch, tmp_path):
     assert np.abs(ours.astype(int) - theirs).max() <= 2  # of 255: weights are kept as float16
     with pytest.raises(FileNotFoundError, match="holds step 7 alone, not 3"):
         Inpainter.load(tmp_path, step=3)
+
+
+def test_weights_of_other_networks_are_told_as_such(inpainter, tmp_path):
+    params = dict(jax.device_get(inpainter.params))
+    codes = params["prior"]["velocity"]["kernel"]
+    params["prior"] = params["prior"] | {"velocity": {"kernel": codes[:-1]}}
+    Inpainter(inpainter.config, params, 7, "").save(tmp_path)
+    with pytest.raises(
+        OtherNetworksError,
+        match=rf"2 of its arrays differ, as prior.velocity.bias, which is missing there and"
+        rf" \({codes.shape[1]},\) here",
+    ):
+        Inpainter.load(tmp_path)
 
 
 def test_realism_is_the_discriminators_mean_logit(inpainter, networks, batch):

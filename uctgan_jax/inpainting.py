@@ -27,7 +27,7 @@ from uctgan_jax.selection import (
     pair_distances,
 )
 from uctgan_jax.train_step import composite, normalize
-from uctgan_jax.weights import is_weights_folder, read_weights, write_weights
+from uctgan_jax.weights import check_structure, is_weights_folder, read_weights, write_weights
 from uctgan_jax.windows import largest_hole, place_windows, view, whole
 
 Array = jax.Array
@@ -267,6 +267,7 @@ class Inpainter:
         Raises:
             FileNotFoundError: if there is no such model or checkpoint.
             DamagedCheckpointError: if it is damaged.
+            OtherNetworksError: if it is of another version of this code.
             ValueError: if `guidance` is out of its range, or the model has no guide.
         """
         params, config, step, digest = read_model(path, step)
@@ -276,7 +277,13 @@ class Inpainter:
                     f"guidance ({guidance}) needs a model with a guide: {path} has none"
                 )
             config["model"]["guidance"] = guidance
-        return cls(ml_collections.ConfigDict(config), params, step, digest)
+        model = cls(ml_collections.ConfigDict(config), params, step, digest)
+        expected = jax.eval_shape(model.networks.init_generator, jax.random.key(0))
+        if "guide" not in params:
+            del expected["guide"]
+        saved = {name: params.get(name, {}) for name in expected}
+        check_structure(saved, expected, source=str(path))
+        return model
 
     def on_device(self, device: jax.Device) -> Inpainter:
         """The same model on one device alone."""
