@@ -14,7 +14,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.prior_examples = 600_000
     config.optimizer.decay_share = 0.5
     config.loss.kl = 3e-3
-    # An l1 alone does not see a tear of four pixels: docs/training.md.
+    # An l1 alone does not see a tear of four pixels: docs/training_log.md.
     config.loss.reconstruction_hole = 10.0
     config.loss.reconstruction_square = 300.0
     config.model.guidance = 1.0  # a prior from so many is better calibrated without

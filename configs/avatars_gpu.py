@@ -1,7 +1,7 @@
 """Avatars on one GPU: `--config=configs/avatars_gpu.py:64`, or `:32`.
 
 The networks of 32 px are those of `avatars32`; those of 64 px have patches of 2, which two cores
-are too slow for. docs/training.md has what a GPU made of it.
+are too slow for. docs/training_log.md has what GPUs made of it.
 """
 
 import ml_collections

@@ -37,3 +37,31 @@ def test_examples(page, folder):
         names = example.globs
     assert runner.tries > 40
     assert runner.failures == 0
+
+
+def slugs(text):
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def pages():
+    root = DOCS.parent
+    return [
+        root / "README.md",
+        *DOCS.glob("*.md"),
+        *(root / "uctgan_jax" / "pretrained").glob("*/README.md"),
+    ]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: f"{page.parent.name}/{page.name}")
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    for link in links:
+        if "://" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), link
+        if anchor:
+            assert anchor in slugs(there.read_text()), link

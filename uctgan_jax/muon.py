@@ -10,7 +10,7 @@ is computed anew.
 
 A Gram matrix costs the square of the side it has. A matrix whose small side is long goes in blocks
 of that side, each by itself: cheaper by as many times as there are blocks, and no worse a step
-(docs/training.md).
+(docs/training_log.md).
 
 Networks have many kernels of few shapes and fewer widths. Those of one shape are multiplied as one
 stack, and all Gram matrices of one size go through the iterations as one: an accelerator would
