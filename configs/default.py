@@ -68,7 +68,7 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.prior_steps = 5_000  # the last of them: the conditional prior alone
     config.prior_batch_size = 512  # in those, as each costs a fraction
     config.guide_steps = 0  # the first of those: its guide, from scratch; 0: the prior as it was
-    config.prior_examples = 300_000  # that those learn from, encoded once: 4 to 8 KiB each
+    config.prior_examples = 300_000  # that those learn from, encoded once: 7 to 17 KiB each
     # A model to begin with: a workdir, a folder of weights, a bundled name. One for pictures of
     # half the side is grown.
     config.init_from = ""

@@ -85,8 +85,11 @@ def test_a_wider_prior_does_what_it_did_and_can_learn_more(networks, small):
     assert jax.tree.map(np.shape, widened) == jax.tree.map(np.shape, fresh)
     rng = np.random.default_rng(0)
     codes = rng.standard_normal((2, 3, TINY_MODEL["code_dim"])).astype(np.float32)
-    side = networks.image_size // TINY_MODEL["patch_size"] // 2
-    condition = [rng.standard_normal((2, side, side, 16)).astype(np.float32)]
+    side = networks.image_size // TINY_MODEL["patch_size"]
+    condition = [
+        rng.standard_normal((2, side >> level, side >> level, width)).astype(np.float32)
+        for level, width in enumerate(TINY_MODEL["encoder_widths"])
+    ]
 
     def velocity(networks, prior):
         return networks.velocity({"prior": prior}, condition)(codes, np.float32(0.3))

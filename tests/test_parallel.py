@@ -75,7 +75,7 @@ def test_eight_devices_whiten_what_the_prior_sees_as_one(networks, mode, monkeyp
     batch = {
         "mean": rng.normal(size=(8, 4)).astype(np.float32),
         "log_variance": rng.normal(size=(8, 4)).astype(np.float32),
-        "condition": rng.normal(size=(8, 256)).astype(np.float16),
+        "condition": rng.normal(size=(8, 384)).astype(np.float16),
         "index": np.arange(8, dtype=np.uint32),
     }
     expected, state = (

@@ -266,7 +266,7 @@ def make_encoder(networks: Networks) -> Callable[[PyTree, Mapping[str, Array]], 
       `encode(params, batch) -> encoded`, to be compiled, for `params` with "projection" (E1) and
       "encoder" (E2) and a batch as `make_train_step` takes it, of which `instance` does not matter.
       `encoded` has `mean` and `log_variance` float32 [B, Z], of the pictures' own codes, and
-      `condition` float16 [B, D], the coarsest map of E2.
+      `condition` float16 [B, D], what the prior sees of E2's maps.
     """
 
     def encode(params: PyTree, batch: Mapping[str, Array]) -> dict[str, Array]:
@@ -276,7 +276,7 @@ def make_encoder(networks: Networks) -> Callable[[PyTree, Mapping[str, Array]], 
         return {
             "mean": mean,
             "log_variance": log_variance,
-            "condition": flat(condition[-1]).astype(jnp.float16),
+            "condition": flat(condition).astype(jnp.float16),
         }
 
     return encode
@@ -350,7 +350,7 @@ def prior_loss(
       params: of the prior.
       networks: the prior, and how long codes are.
       mean, log_variance: of the pictures' own codes, [B, Z].
-      condition: E2's maps, the coarsest last; of that alone, it may be as `flat` makes it.
+      condition: E2's maps, the coarsest last, or in their place what `flat` makes of them.
       keys: one of each picture, for all that is drawn, [B].
       num_draws: N; times are spread evenly over [0, 1).
     """

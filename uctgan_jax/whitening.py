@@ -1,6 +1,6 @@
 """Steps of the conditional prior's first layer, taken as if its inputs were white.
 
-The layer sees the coarsest map of E2. Nearly all that differs from picture to picture there lies
+The layer sees the coarsest maps of E2. Nearly all that differs from picture to picture there lies
 along a few directions: background, hair, clothes. What a few pixels tell, as a rim of skin under a
 helmet, lies along others, whose spread is a thousand times less, and gradients along those are
 smaller by as much: learned in the end, but not in a run's time. So the layer's inputs are measured

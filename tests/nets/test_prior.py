@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from uctgan_jax import losses
-from uctgan_jax.nets.prior import ConditionalPrior, guided, transport
+from uctgan_jax.nets.prior import ConditionalPrior, flat, guided, transport
 
 SPREAD = 0.1  # of the codes about their centers
 
@@ -32,14 +32,14 @@ def velocities():
 
     def field(params, sides):
         bound = prior.bind({"params": params})
-        embedding = bound.embed(sides[:, None, None, None])
+        embedding = bound.embed([sides[:, None, None, None]])
         return lambda codes, time: bound(codes, time, embedding)
 
     def init(prior, codes, time, condition):
         return prior(codes, time, prior.embed(condition))
 
     params = prior.init(
-        jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1), jnp.zeros((1, 1, 1, 1)), method=init
+        jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1), [jnp.zeros((1, 1, 1, 1))], method=init
     )["params"]
     optimizer = optax.adam(3e-3)
 
@@ -77,6 +77,20 @@ def velocities():
 @pytest.fixture(scope="module")
 def velocity(velocities):
     return velocities[-1]
+
+
+def test_sees_the_coarsest_map_and_the_means_of_the_next():
+    rng = np.random.default_rng(0)
+    finest, finer, coarsest = (
+        rng.normal(size=(3, side, side, channels)).astype(np.float32)
+        for side, channels in ((8, 2), (4, 5), (2, 7))
+    )
+    means = finer.reshape(3, 2, 2, 2, 2, 5).mean((2, 4))
+    seen = flat((finest, finer, coarsest))
+    expected = np.concatenate([coarsest.reshape(3, -1), means.reshape(3, -1)], axis=-1)
+    np.testing.assert_allclose(seen, expected, rtol=1e-5)
+    np.testing.assert_array_equal(flat((coarsest,)), coarsest.reshape(3, -1))
+    np.testing.assert_array_equal(flat([seen]), seen)
 
 
 def test_draws_what_the_condition_allows_in_its_proportions(velocity):

@@ -103,7 +103,7 @@ class Networks:
     def velocity(self, params: Mapping[str, Any], condition: Sequence[Array]) -> Velocity:
         """The prior's velocity under the condition, of codes [B, K, Z] at times [] or [B, K]."""
         prior = self.prior.bind({"params": params["prior"]})
-        embedding = prior.embed(condition[-1])[:, None]
+        embedding = prior.embed(condition)[:, None]
         return lambda codes, time: prior(codes, time, embedding)
 
     def init_generator(self, key: jax.Array) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class Networks:
         encoder = self.encoder.init(keys[1], image, mask)
         condition = self.encoder.apply(encoder, image, mask)
         code = jnp.zeros((1, self.code_dim))
-        prior = self.prior.init(keys[3], code, condition[-1], method=_velocity_at_start)["params"]
+        prior = self.prior.init(keys[3], code, condition, method=_velocity_at_start)["params"]
         return {
             "projection": self.projection.init(keys[0], image)["params"],
             "encoder": encoder["params"],
@@ -139,8 +139,10 @@ class Networks:
         )
 
 
-def _velocity_at_start(prior: ConditionalPrior, code: Array, features: Array) -> Array:
-    return prior(code, jnp.zeros(len(code)), prior.embed(features))
+def _velocity_at_start(
+    prior: ConditionalPrior, code: Array, condition: Sequence[Array]
+) -> Array:
+    return prior(code, jnp.zeros(len(code)), prior.embed(condition))
 
 
 def build_networks(

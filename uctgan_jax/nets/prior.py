@@ -14,12 +14,14 @@ Karras et al., 2024, "Guiding a Diffusion Model with a Bad Version of Itself").
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from uctgan_jax.nets import blocks
 
 Array = jax.Array
 # Of codes [..., Z] at times [...] or []: [..., Z].
@@ -66,8 +68,8 @@ class ConditionalPrior(nn.Module):
         self.norms = [nn.LayerNorm(dtype=self.dtype) for _ in range(self.num_blocks + 1)]
         self.velocity = nn.Dense(self.code_dim, kernel_init=nn.initializers.zeros)
 
-    def embed(self, condition: Array) -> Array:
-        """What the velocity takes of the condition's coarsest map: [B, h, w, C] -> [B, E].
+    def embed(self, condition: Sequence[Array]) -> Array:
+        """What the velocity takes of the condition, see `flat`: [B, E].
 
         The same for all codes of a picture and all the way, so computed once.
         """
@@ -92,9 +94,20 @@ class ConditionalPrior(nn.Module):
         return self.velocity(self.norms[-1](x).astype(jnp.float32))
 
 
-def flat(condition: Array) -> Array:
-    """The condition's coarsest map as the prior's first layer takes it: [B, h, w, C] -> [B, D]."""
-    return condition.reshape(condition.shape[0], -1)
+def flat(condition: Sequence[Array]) -> Array:
+    """The condition as the prior's first layer takes it: its coarsest map and the one before.
+
+    Of that, the means over 2 x 2 positions. The coarsest alone hardly tells what few known pixels
+    do: the skin beside headgear that hides all but a rim is learned from it by heart.
+
+    Args:
+      condition: the maps of E2, the coarsest last, [B, h, w, C]; of one alone there is no other.
+
+    Returns:
+      [B, D], D numbers for the two maps; of what is like this already, itself.
+    """
+    maps = [condition[-1], *map(blocks.downsample, condition[-2:-1])]
+    return jnp.concatenate([x.reshape(x.shape[0], -1) for x in maps], axis=-1)
 
 
 def guided(velocity: Velocity, guide: Velocity, guidance: float) -> Velocity:
