@@ -139,9 +139,7 @@ class Networks:
         )
 
 
-def _velocity_at_start(
-    prior: ConditionalPrior, code: Array, condition: Sequence[Array]
-) -> Array:
+def _velocity_at_start(prior: ConditionalPrior, code: Array, condition: Sequence[Array]) -> Array:
     return prior(code, jnp.zeros(len(code)), prior.embed(condition))
 
 
