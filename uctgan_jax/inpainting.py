@@ -27,7 +27,7 @@ from uctgan_jax.selection import (
     pair_distances,
 )
 from uctgan_jax.train_step import composite, normalize
-from uctgan_jax.weights import check_structure, is_weights_folder, read_weights, write_weights
+from uctgan_jax.weights import check_generator, is_weights_folder, read_weights, write_weights
 from uctgan_jax.windows import largest_hole, place_windows, view, whole
 
 Array = jax.Array
@@ -278,11 +278,7 @@ class Inpainter:
                 )
             config["model"]["guidance"] = guidance
         model = cls(ml_collections.ConfigDict(config), params, step, digest)
-        expected = jax.eval_shape(model.networks.init_generator, jax.random.key(0))
-        if "guide" not in params:
-            del expected["guide"]
-        saved = {name: params.get(name, {}) for name in expected}
-        check_structure(saved, expected, source=str(path))
+        check_generator(params, model.networks, source=str(path), optional=["guide"])
         return model
 
     def on_device(self, device: jax.Device) -> Inpainter:

@@ -31,7 +31,7 @@ from uctgan_jax.parallel import DataParallel
 from uctgan_jax.phases import Phase, batch_shapes, make_step, phase_batches, phases_after
 from uctgan_jax.preemption import PreemptionNotice
 from uctgan_jax.train_state import TrainState, create_train_state
-from uctgan_jax.weights import check_structure
+from uctgan_jax.weights import check_generator, check_structure
 
 PyTree = Any
 
@@ -350,8 +350,7 @@ def _initial_model(
         judge = {name: fresh[name] for name in ("discriminator", "spectral_norm")}
         parts = {name: value for name, value in (judge | params).items() if name in fresh}
         saved = build_networks(image_size=there["image_size"], **there["model"])
-        expected = jax.eval_shape(saved.init_generator, jax.random.key(0))
-        check_structure({name: params.get(name, {}) for name in expected}, expected, source=source)
+        check_generator(params, saved, source=source)
         parts["prior"] = widened_prior(parts["prior"], fresh["prior"])
         # The guide's further units would never learn to say anything.
         parts["guide"] = widened_prior(parts["guide"], jax.tree.map(np.zeros_like, fresh["guide"]))

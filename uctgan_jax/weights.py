@@ -12,7 +12,7 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from uctgan_jax.files import write_atomically, write_text
+from uctgan_jax.nets import Networks
 
 PyTree = Any
 
@@ -60,6 +61,20 @@ def check_structure(saved: PyTree, expected: PyTree, *, source: str) -> None:
             f" differ, as {name}, which is {there.get(name, 'missing')} there and"
             f" {here.get(name, 'missing')} here"
         )
+
+
+def check_generator(
+    params: PyTree, networks: Networks, *, source: str, optional: Sequence[str] = ()
+) -> None:
+    """`check_structure` of saved parameters against `Networks.init_generator`'s.
+
+    Of those named `optional` it is no difference that they are missing.
+    """
+    expected = jax.eval_shape(networks.init_generator, jax.random.key(0))
+    expected = {
+        name: tree for name, tree in expected.items() if name in params or name not in optional
+    }
+    check_structure({name: params.get(name, {}) for name in expected}, expected, source=source)
 
 
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
