@@ -13,14 +13,14 @@ from uctgan_jax import whitening
 from uctgan_jax.nets.prior import CONDITION_LAYER
 from uctgan_jax.parallel import MODES, DataParallel
 from uctgan_jax.train_state import Optimizers, create_train_state
-from uctgan_jax.train_step import make_prior_step, make_train_step
+from uctgan_jax.train_step import make_measure, make_prior_step, make_train_step
 
 # SGD: Adam would hide a gradient that is wrong by a factor.
 SGD = optax.sgd(1e-2)
 OPTIMIZERS = Optimizers(generator=SGD, prior=SGD, discriminator=SGD)
 
 
-def two_steps(networks, batch, mode, devices, make_step, optimizers=OPTIMIZERS):
+def two_steps(networks, batch, mode, devices, make_step, optimizers=OPTIMIZERS, measure=False):
     parallel = DataParallel(mode, devices)
     step = parallel.compile(
         make_step(
@@ -33,6 +33,8 @@ def two_steps(networks, batch, mode, devices, make_step, optimizers=OPTIMIZERS):
     )
     create = jax.jit(lambda key: create_train_state(key, networks, optimizers))
     state = parallel.replicate(create(jax.random.key(0)))
+    if measure:
+        state, _ = parallel.compile(make_measure(parallel.axis_name))(state, parallel.shard(batch))
     second = {**batch, "index": batch["index"] + 8}
     for sharded in parallel.prefetch([batch, second]):
         before = state
@@ -66,7 +68,7 @@ def test_eight_devices_equal_one(networks, patches, one_device, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_eight_devices_whiten_what_the_prior_sees_as_one(networks, mode, monkeypatch):
-    """The first step measures enough, the second moves the prior in white coordinates."""
+    """Measured enough of before, so that both steps are in white coordinates."""
     monkeypatch.setattr(whitening, "_INPUTS_PER_DIMENSION", 0.001)
     optimizers = dataclasses.replace(
         OPTIMIZERS, prior=whitening.whitened(SGD, layer=CONDITION_LAYER)
@@ -79,7 +81,7 @@ def test_eight_devices_whiten_what_the_prior_sees_as_one(networks, mode, monkeyp
         "index": np.arange(8, dtype=np.uint32),
     }
     expected, state = (
-        two_steps(networks, batch, mode, devices, make_prior_step, optimizers)[0]
+        two_steps(networks, batch, mode, devices, make_prior_step, optimizers, measure=True)[0]
         for devices in (jax.devices()[:1], jax.devices())
     )
     assert state.prior_opt_state.count == 8

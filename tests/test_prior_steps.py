@@ -8,7 +8,7 @@ import optax
 import pytest
 
 from tests.conftest import assert_trees_equal, records, run_config
-from uctgan_jax import phases, training
+from uctgan_jax import phases, training, whitening
 from uctgan_jax.nets import build_networks
 from uctgan_jax.parallel import DataParallel
 
@@ -75,7 +75,12 @@ def test_the_guide_learns_first_and_from_scratch(straight, tmp_path, picture_fol
 
 
 def test_the_prior_learns_from_batches_of_its_own_size(tmp_path, picture_folder, monkeypatch):
-    """The stream of examples goes on, also for a run that stopped in between; so does the log."""
+    """The stream of examples goes on, also for a run that stopped in between; so does the log.
+
+    And so does the measuring of what the prior sees, here of three batches.
+    """
+    monkeypatch.setattr(whitening, "inputs_needed", lambda size: 20)
+    monkeypatch.setattr(phases, "inputs_needed", whitening.inputs_needed)
     seen = []
 
     def spying_on(make_step):
@@ -115,3 +120,6 @@ def test_the_prior_learns_from_batches_of_its_own_size(tmp_path, picture_folder,
     )
     resumed = training.train(everything, tmp_path / "parts")
     assert_trees_equal(resumed, whole)
+    measured, _ = whole.prior_opt_state
+    assert measured.count == 24
+    assert (np.tril(measured.matrix, -1) == 0).all() and (np.diag(measured.matrix) > 0).all()

@@ -110,8 +110,6 @@ def test_the_prior_learns_and_moves_nothing_else(networks, state, patches):
         state, metrics = step(state, encoded)
     assert float(metrics["loss/prior"]) < 0.95 * first
     assert set(metrics) == {"loss/prior", "gradient_norm", "nonfinite"}
-    # What its first layer saw was measured at every step.
-    assert state.prior_opt_state.count == 31 * len(patches["index"])
     after = jax.device_get(state)
     for part in ("projection", "encoder", "guide", "generator"):
         assert_trees_equal(after.ema_params[part], before.ema_params[part])

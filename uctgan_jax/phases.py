@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -24,6 +24,7 @@ from uctgan_jax.train_step import (
     make_prior_step,
     make_train_step,
 )
+from uctgan_jax.whitening import inputs_needed
 
 PyTree = Any
 
@@ -121,6 +122,17 @@ def batch_shapes(
     if phase.encoded:
         batch = jax.eval_shape(make_encoder(networks), params, batch)
     return batch | {"index": rows(dtype=np.uint32)}
+
+
+def last_measured(phase: Phase, shapes: Mapping[str, jax.ShapeDtypeStruct]) -> int:
+    """The step whose batch is the last that `whitening.measure` needs, 0 for phases without.
+
+    `shapes` are those of the phase's batches.
+    """
+    if not phase.encoded:
+        return 0
+    batch_size, size = shapes["condition"].shape
+    return phase.stream_start + -(-inputs_needed(size) // batch_size)
 
 
 def phase_batches(

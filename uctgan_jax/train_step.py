@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from uctgan_jax import losses
+from uctgan_jax import losses, whitening
 from uctgan_jax.nets import Networks, sample_code
 from uctgan_jax.nets.blocks import each_color
 from uctgan_jax.nets.prior import flat
@@ -302,7 +302,7 @@ def make_prior_step(
 
     Returns:
       `step(state, batch) -> (state, metrics)`, as that of `make_train_step`, for a batch with what
-      `make_encoder`'s gives and `index`. Its first layer is measured for `whitening`.
+      `make_encoder`'s gives and `index`.
     """
 
     def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, dict[str, Array]]:
@@ -322,17 +322,32 @@ def make_prior_step(
             grads, scalars = jax.lax.pmean((grads, scalars), axis_name)
         moved = {}
         moved["prior_params"], moved["prior_opt_state"] = _update(
-            optimizers.prior,
-            grads["prior"],
-            state.prior_opt_state,
-            state.prior_params,
-            inputs=condition,
-            axis_name=axis_name,
+            optimizers.prior, grads["prior"], state.prior_opt_state, state.prior_params
         )
         newest = {learner: moved["prior_params"]}
         return _advance(state, moved, newest, grads, scalars, ema_decay, start_step)
 
     return step
+
+
+def make_measure(axis_name: str | None = None) -> TrainStep:
+    """Builds what the first steps of the prior alone begin with: it measures what the prior sees.
+
+    Args:
+      axis_name: as for `make_train_step`.
+
+    Returns:
+      `measure(state, batch) -> (state, {})`, see `whitening.measure`, for the batch of the step.
+    """
+
+    def measure(
+        state: TrainState, batch: Mapping[str, Array]
+    ) -> tuple[TrainState, dict[str, Array]]:
+        inputs = batch["condition"].astype(jnp.float32)
+        measured = whitening.measure(state.prior_opt_state, inputs, axis_name)
+        return state.replace(prior_opt_state=measured), {}
+
+    return measure
 
 
 def prior_loss(
@@ -419,10 +434,8 @@ def _update(
     grads: PyTree,
     opt_state: optax.OptState,
     params: PyTree,
-    **extra_args: Any,
 ) -> tuple[PyTree, optax.OptState]:
-    optimizer = optax.with_extra_args_support(optimizer)
-    updates, opt_state = optimizer.update(grads, opt_state, params, **extra_args)
+    updates, opt_state = optimizer.update(grads, opt_state, params)
     return optax.apply_updates(params, updates), opt_state
 
 

@@ -28,9 +28,17 @@ from uctgan_jax.metrics_log import MetricsLog
 from uctgan_jax.nets import NARROW_CONDITION, build_networks
 from uctgan_jax.optimizers import make_optimizers
 from uctgan_jax.parallel import DataParallel
-from uctgan_jax.phases import Phase, batch_shapes, make_step, phase_batches, phases_after
+from uctgan_jax.phases import (
+    Phase,
+    batch_shapes,
+    last_measured,
+    make_step,
+    phase_batches,
+    phases_after,
+)
 from uctgan_jax.preemption import PreemptionNotice
 from uctgan_jax.train_state import TrainState, create_train_state
+from uctgan_jax.train_step import make_measure
 from uctgan_jax.weights import check_generator, check_structure
 
 PyTree = Any
@@ -257,14 +265,16 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                 batches = batches_from(phases[0], first_step)
                 # An iterator lets go of what it gave: a list would keep the batch on the devices.
                 batches = itertools.chain(iter([next(batches)]), batches)
-                players = dict(networks=networks, optimizers=optimizers)
-                steps = [
-                    parallel.compile(
-                        make_step(phase, config, axis_name=parallel.axis_name, **players)
-                    )
-                    for phase in phases
-                ]
-                steps = parallel.compile_ahead(steps, state, shapes)
+                options = dict(
+                    networks=networks, optimizers=optimizers, axis_name=parallel.axis_name
+                )
+                steps = [make_step(phase, config, **options) for phase in phases]
+                measured = last_measured(phases[-1], shapes[-1])
+                if first_step < measured:
+                    steps.append(make_measure(parallel.axis_name))
+                    shapes.append(shapes[-1])
+                steps = parallel.compile_ahead(list(map(parallel.compile, steps)), state, shapes)
+                measure = steps[-1]
                 batches = log.timed(batches)
                 if first_step == phases[0].start:
                     state = begun(phases[0])
@@ -276,7 +286,10 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                     if phases[0].stream_start != ended.stream_start:
                         batches = log.timed(batches_from(phases[0], phases[0].start))
                     state = begun(phases[0])
-                state, metrics = steps[0](state, next(batches))
+                batch = next(batches)
+                if phases[0].encoded and step <= measured:
+                    state, _ = measure(state, batch)
+                state, metrics = steps[0](state, batch)
                 log.add(metrics, phases[0].batch_size)
                 progress.update()
                 preempted = preemption.received(step)

@@ -11,6 +11,7 @@ stays the same.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -44,22 +45,19 @@ class WhitenedState(NamedTuple):
 
 def whitened(
     optimizer: optax.GradientTransformation, *, layer: str
-) -> optax.GradientTransformationExtraArgs:
+) -> optax.GradientTransformation:
     """`optimizer`, for one layer in coordinates in which its inputs are white.
 
     With inputs x of mean c, the layer W'x + b is V'F'(x - c) + a, for W = FV and b = a - c'W. The
     optimiser sees the gradients of V and a, and its updates are taken back to W and b.
 
-    `update` takes two arguments more: `inputs`, float32 [B, D], what the layer saw at this step;
-    and `axis_name`, if these are one device's share, the axis of the others. Without inputs, and
-    until enough were measured, the coordinates are the layer's own. When they change, `optimizer`
-    begins anew, so schedules go behind this, not into it.
+    Until `measure` has seen enough inputs, the coordinates are the layer's own. When they change,
+    `optimizer` begins anew, so schedules go behind this, not into it.
 
     Args:
-      optimizer: for all parameters.
+      optimizer: for all parameters; its state begins with zeros.
       layer: name of the layer among them, {"kernel": [D, E], "bias": [E]}.
     """
-    optimizer = optax.with_extra_args_support(optimizer)
 
     def init(params: optax.Params) -> WhitenedState:
         size = params[layer]["kernel"].shape[0]
@@ -71,44 +69,21 @@ def whitened(
         )
 
     def update(
-        updates: optax.Updates,
-        state: WhitenedState,
-        params: optax.Params | None = None,
-        *,
-        inputs: Array | None = None,
-        axis_name: str | None = None,
+        updates: optax.Updates, state: WhitenedState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, WhitenedState]:
-        if inputs is None:
-            updates, inner = optimizer.update(updates, state.inner, params)
-            return updates, state._replace(inner=inner)
-
-        needed = _INPUTS_PER_DIMENSION * state.center.size
-
-        def measure(state: WhitenedState) -> WhitenedState:
-            state = _measured(state, inputs, axis_name)
-            return jax.lax.cond(
-                state.count >= needed,
-                lambda state: state._replace(
-                    matrix=_frame(state.center, state.matrix), inner=optimizer.init(updates)
-                ),
-                lambda state: state,
-                state,
-            )
-
-        state = jax.lax.cond(state.count < needed, measure, lambda state: state, state)
-        white = state.count >= needed
+        white = state.count >= inputs_needed(state.center.size)
         center = jnp.where(white, state.center, 0.0)
 
-        def turned(frame: Array, kernel: Array) -> Array:
-            # Not a choice between the frame and the identity: those are [D, D], a kernel is small.
-            return jnp.where(white, _dot(frame, kernel), kernel)
+        def turned(turn: Callable[[Array, Array], Array], kernel: Array) -> Array:
+            return jax.lax.cond(white, turn, lambda _, kernel: kernel, state.matrix, kernel)
 
         def there(gradient: dict[str, Array]) -> dict[str, Array]:
             kernel = gradient["kernel"] - jnp.outer(center, gradient["bias"])
-            return {"kernel": turned(state.matrix.T, kernel), "bias": gradient["bias"]}
+            kernel = turned(lambda frame, kernel: _dot(frame.T, kernel), kernel)
+            return {"kernel": kernel, "bias": gradient["bias"]}
 
         def back(step: dict[str, Array]) -> dict[str, Array]:
-            kernel = turned(state.matrix, step["kernel"])
+            kernel = turned(_dot, step["kernel"])
             return {"kernel": kernel, "bias": step["bias"] - _dot(center, kernel)}
 
         updates, inner = optimizer.update(
@@ -116,21 +91,57 @@ def whitened(
         )
         return updates | {layer: back(updates[layer])}, state._replace(inner=inner)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformation(init, update)
 
 
-def _measured(state: WhitenedState, inputs: Array, axis_name: str | None) -> WhitenedState:
-    """The state with the mean and second moment of some more inputs."""
-    count = jnp.float32(len(inputs))
-    mean, moment = inputs.mean(axis=0), _dot(inputs.T, inputs) / count
-    if axis_name is not None:
-        count = jax.lax.psum(count, axis_name)
-        mean, moment = jax.lax.pmean((mean, moment), axis_name)
-    share = count / (state.count + count)
-    return state._replace(
-        count=state.count + count,
-        center=state.center + share * (mean - state.center),
-        matrix=state.matrix + share * (moment - state.matrix),
+def inputs_needed(size: int) -> int:
+    """How many inputs of D = `size` numbers are measured before steps are taken in white ones."""
+    return _INPUTS_PER_DIMENSION * size
+
+
+def measure(
+    opt_state: optax.OptState, inputs: Array, axis_name: str | None = None
+) -> optax.OptState:
+    """Measures some of the inputs that `inputs_needed` asks for, and no more than those.
+
+    A program of its own: in that of the step, a matrix that may change is copied at every step.
+
+    Args:
+      opt_state: of an optimiser with a `whitened` one in it.
+      inputs: what the layer sees, float32 [B, D].
+      axis_name: if these are one device's share, the mapped axis of the others.
+
+    Returns:
+      The state with them, and with the white coordinates when they were the last needed.
+    """
+
+    def measured(state: WhitenedState) -> WhitenedState:
+        count = jnp.float32(len(inputs))
+        mean, moment = inputs.mean(axis=0), _dot(inputs.T, inputs) / count
+        if axis_name is not None:
+            count = jax.lax.psum(count, axis_name)
+            mean, moment = jax.lax.pmean((mean, moment), axis_name)
+        share = count / (state.count + count)
+        state = state._replace(
+            count=state.count + count,
+            center=state.center + share * (mean - state.center),
+            matrix=state.matrix + share * (moment - state.matrix),
+        )
+        return jax.lax.cond(
+            state.count >= inputs_needed(state.center.size), in_white, lambda state: state, state
+        )
+
+    def in_white(state: WhitenedState) -> WhitenedState:
+        return state._replace(
+            matrix=_frame(state.center, state.matrix),
+            inner=jax.tree.map(jnp.zeros_like, state.inner),
+        )
+
+    def is_whitened(node: object) -> bool:
+        return isinstance(node, WhitenedState)
+
+    return jax.tree.map(
+        lambda node: measured(node) if is_whitened(node) else node, opt_state, is_leaf=is_whitened
     )
 
 
