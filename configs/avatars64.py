@@ -1,8 +1,8 @@
 """64 px avatars, on two CPU cores: `avatars32` grown, its G trained on.
 
-The bundled `avatars64` was made so until 2026-11-28, and is by `avatars_gpu.py:64` since.
 E1 and E2 stay as they are, with the codes that they know. G learns to paint more pixels, and the
-prior how the finer drawings look to E1 and E2.
+prior how the finer drawings look to E1 and E2. The bundled `avatars64` is from scratch, by
+`avatars_gpu.py:64`; those before it were made so.
 """
 
 import ml_collections
