@@ -100,6 +100,21 @@ def test_inputs_are_measured_over_all_devices(inputs):
             np.testing.assert_allclose(share, getattr(alone, name), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_inputs_that_are_not_finite_count_as_ones_like_those_before(inputs, value):
+    batches = inputs[:NEEDED].reshape(3, 16, SIZE).copy()
+    batches[1, 5, 2] = value
+    optimizer = whitened(optax.sgd(1.0), layer="first")
+    state = optimizer.init(params())
+    for batch in batches:
+        state = measure(state, batch)
+    assert state.count == NEEDED
+    before, after = batches[0], batches[2]
+    alike = measured(optimizer, np.concatenate([before, before, after]))
+    for name in ("center", "matrix"):
+        np.testing.assert_allclose(getattr(state, name), getattr(alike, name), rtol=1e-3, atol=1e-3)
+
+
 def test_muon_takes_the_same_step_in_any_white_frame(inputs, monkeypatch):
     """So Cholesky's factor does for the principal directions, which cost far more to find."""
 
