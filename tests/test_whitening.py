@@ -105,9 +105,7 @@ def test_inputs_that_are_not_finite_count_as_ones_like_those_before(inputs, valu
     batches = inputs[:NEEDED].reshape(3, 16, SIZE).copy()
     batches[1, 5, 2] = value
     optimizer = whitened(optax.sgd(1.0), layer="first")
-    state = optimizer.init(params())
-    for batch in batches:
-        state = measure(state, batch)
+    state = measured(optimizer, np.concatenate(batches))
     assert state.count == NEEDED
     before, after = batches[0], batches[2]
     alike = measured(optimizer, np.concatenate([before, before, after]))

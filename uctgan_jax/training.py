@@ -274,7 +274,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                     steps.append(make_measure(parallel.axis_name))
                     shapes.append(shapes[-1])
                 steps = parallel.compile_ahead(list(map(parallel.compile, steps)), state, shapes)
-                *steps, measure = steps if first_step < measured else (*steps, None)
+                measure = steps.pop() if first_step < measured else None
                 batches = log.timed(batches)
                 if first_step == phases[0].start:
                     state = begun(phases[0])

@@ -121,12 +121,12 @@ def measure(
         if axis_name is not None:
             count = jax.lax.psum(count, axis_name)
             mean, moment = jax.lax.pmean((mean, moment), axis_name)
-        share = count / (state.count + count)
         # Inputs that are not finite count as ones like those before them: a step that sees them
         # changes nothing either.
         finite = jnp.isfinite(moment).all()
-        share = jnp.where(finite, share, 0.0)
-        mean, moment = jnp.where(finite, mean, 0.0), jnp.where(finite, moment, 0.0)
+        mean = jnp.where(finite, mean, state.center)
+        moment = jnp.where(finite, moment, state.matrix)
+        share = count / (state.count + count)
         state = state._replace(
             count=state.count + count,
             center=state.center + share * (mean - state.center),
