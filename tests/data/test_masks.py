@@ -36,7 +36,7 @@ def test_masks_differ_between_elements(kind):
     assert len({draw(seed, kind).tobytes() for seed in range(20)}) == 20
 
 
-@pytest.mark.parametrize("kind", MASK_KINDS)
+@pytest.mark.parametrize("kind", [*MASK_KINDS, ",".join(MASK_KINDS)])
 def test_a_mask_does_not_depend_on_the_others_of_its_batch(kind):
     numbers = np.random.default_rng(0).random((7, NUMBERS))
     options = MaskOptions(kind, (0.1, 0.25), FACE)

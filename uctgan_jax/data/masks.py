@@ -92,6 +92,8 @@ def draw_masks(
     places = numbers[:, 0] * len(kinds)
     for place, kind in enumerate(kinds):
         (rows,) = np.nonzero(places.astype(int) == place)
+        if not len(rows):
+            continue
         holes = np.zeros((len(rows), *region.shape[1:]), np.uint8)
         _draw_holes(holes, np.column_stack([places[rows] - place, numbers[rows, 1:]]), kind, limits)
         region[rows] = holes
