@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from uctgan_jax import compilation_cache, images
+from uctgan_jax.files import make_writable
 from uctgan_jax.inpainting import Inpainter
 from uctgan_jax.inpainting_files import (
     SUMMARY,
@@ -168,7 +169,7 @@ def _run_folder(arguments: argparse.Namespace, options: dict) -> int:
 
 
 def _load(arguments: argparse.Namespace) -> Inpainter:
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    make_writable(arguments.output)
     inpainter = Inpainter.load(arguments.checkpoint, guidance=arguments.guidance)
     inpainter.check_selection(arguments.select)
     return inpainter

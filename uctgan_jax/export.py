@@ -31,7 +31,7 @@ from jax import export
 from jax.extend.core import jaxpr_as_fun
 
 from uctgan_jax import quiet
-from uctgan_jax.files import write_atomically, write_text
+from uctgan_jax.files import make_writable, write_atomically, write_text
 from uctgan_jax.inpainting import Inpainter, complete_codes
 from uctgan_jax.nets import blocks, build_networks
 
@@ -101,17 +101,18 @@ def export_model(inpainter: Inpainter, output: str | Path) -> None:
             weights alone.
 
     Raises:
-        ValueError: for another ending.
+        ValueError: for another ending, or for a folder if a parameter is beyond what float16 holds.
         ImportError: if ONNX's packages are missing.
+        OSError: if `output` cannot be written.
     """
     output = Path(output).expanduser()
     check_output(output)
     if not output.suffix:
         inpainter.save(output)
         return
+    make_writable(output.parent)
     description = DETAILS[output.suffix] | describe(inpainter)
     data = FORMATS[output.suffix](inpainter)
-    output.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(output) as file:
         file.write(data)
     write_text(output.with_name(output.name + ".json"), json.dumps(description, indent=2) + "\n")

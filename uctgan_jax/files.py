@@ -1,11 +1,25 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and folders that can be written to."""
 
 import contextlib
 import os
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+
+def make_writable(folder: Path) -> None:
+    """Makes a folder if it is missing, and tries it: before long work, not after.
+
+    Raises:
+        OSError: if nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(f"{folder} cannot be written: {error}") from error
 
 
 @contextlib.contextmanager
