@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from uctgan_jax.images import contact_sheet, read_image, read_mask, resize_and_crop, write_image
 
@@ -86,6 +87,20 @@ def test_read_image_applies_the_exif_orientation():
     image = read_image(encode(Image.fromarray(pixels), "JPEG", quality=95, exif=exif))
     assert image.shape == (40, 20, 3)
     assert np.abs(image.astype(int) - np.rot90(pixels, -1)).mean() < 4
+
+
+def test_read_image_applies_an_orientation_that_only_xmp_has():
+    pixels = smooth(20, 40)
+    xmp = PngInfo()
+    xmp.add_itxt("XML:com.adobe.xmp", '<rdf:Description tiff:Orientation="6"/>')
+    image = read_image(encode(Image.fromarray(pixels), "PNG", pnginfo=xmp))
+    np.testing.assert_array_equal(image, np.rot90(pixels, -1))
+
+
+def test_read_image_knows_sides_that_opencv_refuses():
+    pixels = np.zeros((1, 2**20 + 1, 3), np.uint8)
+    pixels[0, -1] = RED
+    np.testing.assert_array_equal(read_image(encode(Image.fromarray(pixels), "PNG")), pixels)
 
 
 def test_read_image_errors_name_the_file(tmp_path):

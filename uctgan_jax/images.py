@@ -18,6 +18,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from uctgan_jax.files import write_atomically
 
 MASK_CONVENTIONS = ("white_is_hole", "black_is_hole")
+# Where PIL looks for it: EXIF in its own chunk or in ImageMagick's, and XMP.
+_ORIENTATION_MARKS = (b"Exif\0\0", b"eXIf", b"Raw profile type exif", b"tiff:Orientation")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -155,6 +157,14 @@ def _read(source: str | Path | bytes) -> bytes:
         raise FileNotFoundError(f"{source}: no such file.") from None
 
 
+def decode_opencv(data: bytes, flags: int) -> np.ndarray | None:
+    """What `cv2.imdecode` makes of encoded bytes; None for what it does not know or refuses."""
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # no bytes, or sides beyond its limits
+        return None
+
+
 def _decode_plain(data: bytes) -> np.ndarray | None:
     """The common cases, two to three times faster than by PIL; None for everything else.
 
@@ -162,7 +172,7 @@ def _decode_plain(data: bytes) -> np.ndarray | None:
     left to PIL too, which tells a flaw from a missing half.
     """
     if data[:3] == b"\xff\xd8\xff":
-        if b"Exif\0\0" in data[:65536]:
+        if any(mark in data[:65536] for mark in _ORIENTATION_MARKS):
             try:
                 if Image.open(io.BytesIO(data)).getexif().get(0x0112, 1) != 1:  # orientation
                     return None
@@ -176,8 +186,8 @@ def _decode_plain(data: bytes) -> np.ndarray | None:
     # Bytes 24 and 25 of a PNG are its bit depth and colour type; it ends with the IEND chunk.
     elif data[:8] == b"\x89PNG\r\n\x1a\n" and data[24:26] in (b"\x08\x00", b"\x08\x02"):
         header = data[: data.find(b"IDAT")]
-        if data[-8:-4] == b"IEND" and b"tRNS" not in header and b"eXIf" not in header:
-            bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if data[-8:-4] == b"IEND" and not any(m in header for m in (b"tRNS", *_ORIENTATION_MARKS)):
+            bgr = decode_opencv(data, cv2.IMREAD_COLOR)
             return None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
     return None
 
@@ -268,7 +278,7 @@ def _open(data: bytes, name: str) -> Image.Image:
         return ImageOps.exif_transpose(picture)
     except Image.UnidentifiedImageError as error:
         # PIL does not know some, such as 16-bit RGB TIFF.
-        bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        bgr = decode_opencv(data, cv2.IMREAD_COLOR)
         if bgr is None:
             raise ValueError(f"{name}: not a picture of a known format.") from error
         return Image.fromarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from uctgan_jax.files import write_atomically
-from uctgan_jax.images import name_of, read_image, too_large
+from uctgan_jax.images import decode_opencv, name_of, read_image, too_large
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _TIFF = (b"II*\0", b"MM\0*")
@@ -139,7 +139,7 @@ def _decode_deep(data: bytes) -> np.ndarray | None:
     """A picture of 16 bits a channel, uint16 RGB or RGBA, not yet upright; None for others."""
     if not data.startswith(_MAYBE_DEEP) or (data.startswith(_PNG) and data[24] != 16):
         return None
-    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    pixels = decode_opencv(data, cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
         return None
     if pixels.ndim == 2:

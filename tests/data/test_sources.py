@@ -1,4 +1,5 @@
 import io
+import os
 import shutil
 from pathlib import Path
 
@@ -44,6 +45,12 @@ def test_avatars_to_train_on_are_drawn_when_they_are_asked_for(tmp_path):
     shutil.rmtree(sets / "32_1_3_2")
     assert len(open_source("avatars", split="test", **options)) == 2
     assert [folder.name for folder in sets.glob("32*")] == ["32_4_3_2"]
+
+
+def test_names_need_not_be_utf8(tmp_path):
+    for i in range(3):
+        write_image(Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9%d.png" % i)), picture(i))
+    assert sorted(map(len, split_folder(tmp_path).values())) == [1, 1, 1]
 
 
 def test_folder_split_is_disjoint_nested_and_stable_when_files_are_added(tmp_path):

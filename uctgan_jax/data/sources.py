@@ -215,7 +215,8 @@ def _hash_percent(relative: Path) -> float:
     """A number in [0, 100) that depends on the name alone."""
     # Some file systems decompose accents: the same name must hash the same everywhere.
     name = unicodedata.normalize("NFC", relative.as_posix())
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:6], "big") / 2**48 * 100
+    name = name.encode(errors="surrogateescape")  # names need not be UTF-8
+    return int.from_bytes(hashlib.sha256(name).digest()[:6], "big") / 2**48 * 100
 
 
 class TfdsSource(_TolerantSource):
