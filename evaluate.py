@@ -46,6 +46,7 @@ from uctgan_jax.evaluation import (
     model,
     write_report,
 )
+from uctgan_jax.files import make_writable
 from uctgan_jax.images import completion_sheet, write_image
 from uctgan_jax.inpainting import Inpainter, saved_steps
 from uctgan_jax.metrics.diversity import enlarge
@@ -95,7 +96,7 @@ def main(argv: list[str]) -> None:
 def run() -> None:
     output = _output()
     # An output that cannot be written should not cost an evaluation first.
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_writable(output.parent)
     if output.is_dir():
         raise ValueError(f"--output={output} must be a file, but is a folder.")
     if output.suffix in (".md", ".html"):
@@ -139,7 +140,7 @@ def run() -> None:
     names = {}
     for title, sheet in sheets.items():
         # The first one's name is the same for every model.
-        name = re.sub(r"\W+", "_", f"contact_sheet {title}" if names else "contact_sheet")
+        name = _file_part(f"contact_sheet {title}" if names else "contact_sheet")
         names[title] = f"{prefix}{name}.png"
         write_image(output.with_name(names[title]), sheet)
     curves = None
@@ -150,6 +151,10 @@ def run() -> None:
     output.with_suffix(".html").write_text(to_html(report, sheets))
     print(to_text(report))
     print(f"\nWrote {output}, .md and .html, and {output.with_name(prefix + 'contact_sheet*.png')}")
+
+
+def _file_part(title: str) -> str:
+    return re.sub(r"\W+", "_", title)
 
 
 def _load(step: int | None) -> Inpainter:
@@ -290,7 +295,7 @@ def _compared(num_examples: int, num_samples: int, image_size: int) -> dict:
     """The folders of --compare by their own names, all checked."""
     folders = {}
     for path in map(Path, _COMPARE.value):
-        if path.name in ("model", *folders):
+        if _file_part(path.name) in map(_file_part, ("model", *folders)):
             raise ValueError(f"--compare={path}: another system is called {path.name!r} already.")
         folders[path.name] = CompletionsFolder(
             path, num_examples=num_examples, num_samples=num_samples, image_size=image_size

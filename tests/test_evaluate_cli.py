@@ -123,6 +123,10 @@ def test_the_model_by_way_of_files_has_its_own_figures(run, tmp_path, protocol):
     assert "mine: best of K" in (folder / "report.html").read_text()
     assert (folder / "contact_sheet_mine_first_pictures.png").exists()
 
+    (tmp_path / "mine").rename(tmp_path / "a b")
+    with pytest.raises(SystemExit, match="another system is called 'a-b' already"):
+        run(compare=[str(tmp_path / "a b"), str(tmp_path / "a-b")])
+
 
 def test_several_checkpoints_give_curves(run):
     report, folder = run(steps="all")

@@ -72,6 +72,20 @@ def test_the_figures_do_not_depend_on_the_batch_size(report):
     assert evaluate(batch_size=5) == report
 
 
+def test_a_mask_without_a_hole_is_named():
+    batches = list(make_batches(5, 2))
+    batches[1]["mask"][1] = 0
+    with pytest.raises(ValueError, match="mask of picture 3 of the split has no hole"):
+        evaluation.evaluate(
+            evaluation.model(FakeInpainter(), 3, 1),
+            batches,
+            num_examples=5,
+            num_samples=3,
+            same_hole=False,
+            devices=FakeInpainter.devices,
+        )
+
+
 def test_the_figures_depend_on_the_seed(report):
     assert evaluate(seed=2)["figures"]["samples"] != report["figures"]["samples"]
 

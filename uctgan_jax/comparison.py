@@ -67,6 +67,8 @@ class CompletionsFolder:
         self._folder, self._num_samples = Path(folder).expanduser(), num_samples
         if not self._folder.is_dir():
             raise FileNotFoundError(f"{folder} must be a folder of completions NAME_000.png ...")
+        if num_samples < 1:
+            raise ValueError(f"num_samples ({num_samples}) must be at least 1.")
         found: dict[str, set[str]] = {}
         for path in self._folder.glob("*_*.png"):
             name, _, number = path.stem.rpartition("_")

@@ -98,7 +98,8 @@ def evaluate(
         `num_samples`, `num_pairs`, `seed`; and the record of every picture (see `measure`).
 
     Raises:
-        ValueError: fewer than 1 sample, a figure that is not a number, no pictures.
+        ValueError: fewer than 1 sample, a mask without a hole, a figure that is not a number, no
+            pictures.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples ({num_samples}) must be at least 1.")
@@ -115,6 +116,12 @@ def evaluate(
         for batch in batches:
             images, masks, index = batch["image"], batch["mask"], batch["index"]
             batch_size = batch_size or len(images)
+            without_hole = index[~masks.any(axis=(1, 2, 3))]
+            if len(without_hole):
+                raise ValueError(
+                    f"the mask of picture {without_hole[0]} of the split has no hole in the square"
+                    " that is completed: give it one"
+                )
             inputs = [digest(*pair) for pair in zip(images, masks, strict=True)]
             known = [
                 None if records is None else records.get(int(i), picture)
