@@ -1,6 +1,7 @@
 """Checkpoints come back as they went in, and say when they do not."""
 
 import functools
+import shutil
 from pathlib import Path
 
 import jax
@@ -112,6 +113,14 @@ def test_a_run_that_goes_on_still_knows_which_was_the_best(tmp_path, state):
             checkpoints.save(at_step(state, step), CONFIG, error)
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.steps() == [2, 4, 5]
+
+
+def test_what_a_kill_left_of_a_deleted_one_goes_with_the_next(tmp_path, state):
+    save(tmp_path, state, 1)
+    shutil.rmtree(tmp_path / "1" / "metrics")
+    save(tmp_path, state, 2, 3)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [2, 3]
 
 
 @pytest.mark.parametrize("item", ["state", "model"])

@@ -24,6 +24,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import checkpoint_managers
 
 from uctgan_jax import quiet
+from uctgan_jax.parallel import wait_for_processes
 from uctgan_jax.train_state import TrainState
 from uctgan_jax.weights import DamagedCheckpointError, OtherNetworksError, check_structure, digest
 
@@ -52,7 +53,10 @@ class Checkpoints:
                     preservation_policy=checkpoint_managers.AnyPreservationPolicy(
                         [
                             checkpoint_managers.LatestN(keep),
-                            checkpoint_managers.BestN(get_metric_fn=_merit, n=1),
+                            # What a kill in the middle of deleting left has no metrics.
+                            checkpoint_managers.BestN(
+                                get_metric_fn=_merit, n=1, keep_checkpoints_without_metrics=False
+                            ),
                         ]
                     ),
                     best_fn=_merit,  # without it Orbax forgets metrics between processes
@@ -153,12 +157,12 @@ class Checkpoints:
 
     def _set_aside(self, steps: list[int]) -> None:
         """Renames checkpoints, when all processes have done with them."""
-        ocp.multihost.sync_global_processes("uctgan_jax: restored")
+        wait_for_processes("restored")
         if jax.process_index() == 0:
             for step in steps:
                 folder = self.directory / str(step)
                 folder.replace(_free_name(folder.with_name(f"{step}.damaged")))
-        ocp.multihost.sync_global_processes("uctgan_jax: damaged checkpoints set aside")
+        wait_for_processes("damaged checkpoints set aside")
         self._manager.reload()
 
     def restore_model(self, step: int | None = None) -> tuple[int, PyTree, dict[str, Any], str]:
@@ -230,8 +234,7 @@ def _read(folder: Path, items: Mapping[str, PyTree | None]) -> dict[str, PyTree]
 
 def _from_all_processes(flag: bool, *, name: str) -> np.ndarray:
     """Every process's `flag`, [number of processes], when all have come here."""
-    # Collective operations do not wait as long for one another as this does.
-    ocp.multihost.sync_global_processes(f"uctgan_jax: {name}")
+    wait_for_processes(name)
     return np.atleast_1d(multihost_utils.process_allgather(np.array(flag)))
 
 

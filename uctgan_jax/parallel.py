@@ -46,6 +46,20 @@ def initialize_processes(
     jax.distributed.initialize(coordinator_address, num_processes, process_id)
 
 
+def wait_for_processes(name: str) -> None:
+    """Waits until all processes have come here, for an hour at most.
+
+    By the coordinator: a collective operation, which Orbax's barrier is without `processes`, gives
+    up on CPUs when another process comes 30 seconds later.
+
+    Args:
+        name: of the place; the same in all processes.
+    """
+    ocp.multihost.sync_global_processes(
+        f"uctgan_jax: {name}", timeout=3600, processes=set(range(jax.process_count()))
+    )
+
+
 class DataParallel:
     """Data parallelism in one of three ways, all of which give the same numbers.
 
@@ -142,7 +156,7 @@ class DataParallel:
         lowered = list(map(lower, steps, batches))
         with concurrent.futures.ThreadPoolExecutor() as threads:
             compiled = list(threads.map(jax.stages.Lowered.compile, lowered))
-        ocp.multihost.sync_global_processes("uctgan_jax: steps compiled")
+        wait_for_processes("steps compiled")
         # What `pmap` compiles ahead takes the rows of all processes, not each one's own. Its own
         # calls do, and find the program compiled.
         return list(steps) if self.mode == "pmap" else compiled
