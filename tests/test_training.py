@@ -114,10 +114,14 @@ def test_a_model_grows_and_what_is_frozen_stands_still(straight, tmp_path, pictu
     assert "generator" in names and not {"projection", "encoder"} & names
 
 
-def test_a_finished_run_is_left_as_it_is(straight, picture_folder):
+def test_a_finished_run_is_left_as_it_is(straight, picture_folder, capsys):
     workdir, expected = straight
     before = (workdir / "metrics.jsonl").read_text()
-    assert_trees_equal(training.train(run_config(picture_folder), workdir), expected)
+    config = run_config(picture_folder, compute_dtype="bfloat16")  # to try after a NaN
+    config.optimizer.generator_learning_rate = 1e-4
+    for again in (config, run_config(picture_folder)):
+        assert_trees_equal(training.train(again, workdir), expected)
+        assert "all 6 steps are done" in capsys.readouterr().out
     assert (workdir / "metrics.jsonl").read_text() == before
 
 
@@ -241,15 +245,20 @@ def test_all_weights_zero_is_refused(tmp_path, picture_folder):
 
 def test_unwritable_workdir_is_refused(tmp_path, picture_folder):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=f"workdir {tmp_path / 'file'} cannot be written"):
+    with pytest.raises(OSError, match=f"{tmp_path / 'file'} cannot be written"):
         training.train(run_config(picture_folder), tmp_path / "file")
 
 
 def test_a_long_run_of_nonfinite_steps_stops_training(tmp_path, picture_folder):
-    config = run_config(picture_folder, max_nonfinite_steps=2)
+    config = run_config(picture_folder, max_nonfinite_steps=3)
     config.optimizer.generator_learning_rate = 1e38
-    with pytest.raises(training.NonFiniteError, match=r"the last \d+ steps were not finite"):
+    with pytest.raises(
+        training.NonFiniteError,
+        match=r"step 4: the last 3 steps were not finite \(.*loss/reconstruction.*\) .* lower",
+    ):
         training.train(config, tmp_path)
+    # Not of step 3, whose parameters can't be gone on with.
+    assert not list((tmp_path / "checkpoints").glob("[0-9]*"))
 
 
 def start(workdir, picture_folder, *flags):
@@ -298,6 +307,8 @@ def test_killed_and_told_to_stop(tmp_path, picture_folder):
     steps = [record["step"] for record in records(tmp_path)]
     assert steps == list(range(1, steps[-1] + 1))
     assert (tmp_path / "checkpoints" / str(steps[-1])).is_dir()
+    # There was no time to draw.
+    assert "all" not in output and not list((tmp_path / "samples").iterdir())
 
 
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("[a-z]*.py"))

@@ -6,7 +6,6 @@ import functools
 import itertools
 import json
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from uctgan_jax import held_out
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.data import pipeline, sources
 from uctgan_jax.data.masks import MaskOptions
-from uctgan_jax.files import write_text
+from uctgan_jax.files import make_writable, write_text
 from uctgan_jax.growth import grow, grown_sizes, widened_prior
 from uctgan_jax.inpainting import read_model
 from uctgan_jax.metrics_log import MetricsLog
@@ -44,11 +43,16 @@ from uctgan_jax.weights import check_generator, check_structure
 PyTree = Any
 
 # What may differ when a run goes on: none of it changes the numbers of a step, but that the first
-# two say when the learning rates begin to fall and the prior is alone.
+# two say when the learning rates begin to fall and the prior is alone, and that the next four are
+# what to try when steps are not finite.
 RESUMABLE_FIELDS = frozenset(
     {
         "num_train_steps",
         "prior_steps",
+        "optimizer.generator_learning_rate",
+        "optimizer.prior_learning_rate",
+        "optimizer.discriminator_learning_rate",
+        "compute_dtype",
         "log_every_steps",
         "checkpoint_every_steps",
         "sample_every_steps",
@@ -293,9 +297,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                 log.add(metrics, phases[0].batch_size)
                 progress.update()
                 preempted = preemption.received(step)
-                last = step == config.num_train_steps or preempted
+                ends = preempted or step == config.num_train_steps
                 logs, draws, saves = (
-                    last or step % every == 0
+                    ends or step % every == 0
                     for every in (
                         config.log_every_steps,
                         config.sample_every_steps,
@@ -304,6 +308,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                 )
                 if draws or saves:
                     host_state = parallel.fetch(state)
+                figures = {}
+                if (draws or saves) and not preempted:  # There may be seconds left to save in.
                     with log.paused():
                         figures = samples.visit(host_state, draw=draws)
                     for name, figure in figures.items():
@@ -312,13 +318,16 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                     record = log.write(step)
                     progress.set_postfix_str(_postfix(record), refresh=False)
                     _stop_if_not_finite(state, record, parallel, config.max_nonfinite_steps)
-                if saves:
+                # Not what may have to be gone back behind.
+                if ends or (saves and not host_state.nonfinite_steps):
                     alone = phases[0].prior_alone
-                    error = figures["prior" if alone else "reconstruction_hole"]
+                    error = figures.get("prior" if alone else "reconstruction_hole", np.inf)
                     checkpoints.save(host_state, config_dict(config), error, stage=int(alone))
                 if preempted:
                     _say(f"told to stop: saving step {step}, ending")
                     break
+            else:
+                _say(f"all {config.num_train_steps} steps are done")
     return parallel.fetch(state)
 
 
@@ -451,11 +460,7 @@ def _refused_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict
 
 def _check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
     """Makes the folder, tries it, and holds the config against that of an earlier run in it."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=workdir).close()
-    except OSError as error:
-        raise OSError(f"workdir {workdir} cannot be written: {error}") from error
+    make_writable(workdir)
     path = workdir / "config.json"
     saved = _saved_steps(workdir)
     if not saved or not path.exists():  # nothing that could be lost
@@ -511,6 +516,7 @@ def _stop_if_not_finite(
     names = [name for name, value in record.items() if not np.isfinite(value)]
     raise NonFiniteError(
         f"step {record['step']}: the last {in_a_row} steps were not finite"
-        f" ({', '.join(names) or 'gradients'}) and changed nothing. Try a lower learning rate,"
-        " compute_dtype float32, or look at the data; the last checkpoint is sound"
+        f" ({', '.join(names) or 'gradients'}) and changed nothing. Look at the data, or try a"
+        " lower learning rate (optimizer.*_learning_rate) or compute_dtype float32: started again"
+        " with them, the run goes on from its last checkpoint, which was saved before"
     )
