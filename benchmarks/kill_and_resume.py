@@ -29,7 +29,7 @@ CONFIG = (
 
 
 def start(workdir: Path) -> tuple[subprocess.Popen, int]:
-    """Starts training and waits until it says from where."""
+    """Starts training; waits until it says from where, and later steps are off the log."""
     process = subprocess.Popen(
         [sys.executable, "train.py", f"--workdir={workdir}", *CONFIG],
         stdout=subprocess.PIPE,
@@ -38,8 +38,17 @@ def start(workdir: Path) -> tuple[subprocess.Popen, int]:
     )
     for line in process.stdout:
         if match := re.search(r"from step (\d+)", line):
-            return process, int(match[1])
+            resumed = int(match[1])
+            while last_logged_step(workdir) > resumed:
+                wait_a_little(process)
+            return process, resumed
     raise SystemExit(f"training ended by itself with exit status {process.wait()}")
+
+
+def wait_a_little(process: subprocess.Popen) -> None:
+    if process.poll() is not None:
+        raise SystemExit(f"training ended by itself with exit status {process.poll()}")
+    time.sleep(0.1)
 
 
 def last_logged_step(workdir: Path) -> int:
@@ -60,10 +69,8 @@ def main() -> None:
     process, resumed = start(arguments.workdir)
     kills = []
     for number in range(arguments.kills):
-        while last_logged_step(arguments.workdir) <= resumed:  # compiling
-            if process.poll() is not None:
-                raise SystemExit(f"training ended by itself with exit status {process.poll()}")
-            time.sleep(0.1)
+        while last_logged_step(arguments.workdir) == resumed:  # compiling
+            wait_a_little(process)
         time.sleep(moments.uniform(0, arguments.seconds))
         process.kill()
         process.wait()

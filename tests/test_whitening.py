@@ -113,6 +113,11 @@ def test_inputs_that_are_not_finite_count_as_ones_like_those_before(inputs, valu
         np.testing.assert_allclose(getattr(state, name), getattr(alike, name), rtol=1e-3, atol=1e-3)
 
 
+def test_inputs_that_are_all_the_same_have_a_frame_too():
+    state = measured(whitened(optax.sgd(1.0), layer="first"), np.zeros((NEEDED, SIZE), np.float32))
+    assert np.isfinite(state.matrix).all() and np.linalg.matrix_rank(state.matrix) == SIZE
+
+
 def test_muon_takes_the_same_step_in_any_white_frame(inputs, monkeypatch):
     """So Cholesky's factor does for the principal directions, which cost far more to find."""
 

@@ -24,6 +24,7 @@ _INPUTS_PER_DIMENSION = 8  # to measure before
 # Of the mean variance. Directions with less are learned as much more slowly: they say little, but
 # there are so many of them that with a lower floor pictures are learned by heart.
 _FLOOR = 0.1
+_LEAST_VARIANCE = 1e-12  # of inputs that are all the same, which have no frame otherwise
 
 
 class WhitenedState(NamedTuple):
@@ -158,7 +159,7 @@ def _frame(center: Array, moment: Array) -> Array:
     """
     covariance = moment - jnp.outer(center, center)
     identity = jnp.eye(len(center))
-    floor = _FLOOR * jnp.trace(covariance) / len(center)
+    floor = jnp.maximum(_FLOOR * jnp.trace(covariance) / len(center), _LEAST_VARIANCE)
     factor = jnp.linalg.cholesky(covariance + floor * identity)
     return jax.scipy.linalg.solve_triangular(factor, identity, lower=True).T
 
