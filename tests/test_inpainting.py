@@ -85,7 +85,9 @@ def test_eight_devices_give_the_completions_of_one(inpainter, on_one_device, bat
 
 def test_the_rows_of_a_batch_are_split_over_the_devices(inpainter):
     seen = []
-    inpainter._spread(lambda params, rows: seen.append(rows) or rows, np.arange(13))
+    images, masks = np.zeros((13, 32, 32, 3), np.uint8), np.zeros((13, 32, 32, 1), np.uint8)
+    inpainter._spread(lambda params, *arrays: seen.append(arrays[2]) or arrays[2],
+                      images, masks, np.arange(13))  # fmt: skip
     (rows,) = seen
     assert [shard.data.tolist() for shard in rows.addressable_shards] == [
         *([2 * i, 2 * i + 1] for i in range(6)),
@@ -342,6 +344,31 @@ def test_realism_is_the_discriminators_mean_logit(inpainter, networks, batch):
         networks.to_patches(batch["mask"][:3].astype(np.float32)),
     )
     np.testing.assert_allclose(scores, np.mean(logits, axis=(1, 2)), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"images": np.zeros((2, 32, 32, 3))},
+            r"images \(float64 \(2, 32, 32, 3\)\) must be uint8",
+        ),
+        ({"images": np.zeros((2, 64, 64, 3), np.uint8)}, r"must be uint8 \[B, 32, 32, 3\]"),
+        ({"images": np.zeros((0, 32, 32, 3), np.uint8)}, r"images \(uint8 \(0, 32, 32, 3\)\)"),
+        ({"masks": np.zeros((2, 32, 32), np.uint8)}, r"masks .* must be uint8 \[2, 32, 32, 1\]"),
+        ({"masks": np.full((2, 32, 32, 1), 255, np.uint8)}, r"masks \(a value of 255\) must be 1"),
+        ({"codes": np.zeros((2, 4), np.float32)}, r"codes \(2, 4\) must be \[2, K, 4\]"),
+        ({"codes": np.zeros((1, 3, 4), np.float32)}, r"codes \(1, 3, 4\) must be \[2, K, 4\]"),
+    ],
+)
+def test_batches_of_another_kind_are_refused(inpainter, change, message):
+    batch = {
+        "images": np.zeros((2, 32, 32, 3), np.uint8),
+        "masks": np.zeros((2, 32, 32, 1), np.uint8),
+        "codes": np.zeros((2, 3, inpainter.code_dim), np.float32),
+    }
+    with pytest.raises(ValueError, match=message):
+        inpainter.complete_with(**{**batch, **change})
 
 
 def test_a_model_without_a_trained_discriminator_cannot_judge(inpainter, networks, batch, picture):

@@ -5,8 +5,9 @@ Conventions, everywhere in the package:
 - Pictures are [.., H, W, C], uint8 RGB on the host and float32 in [-1, 1] inside the networks.
 - Masks are 1 in the hole and 0 at known pixels; in files white is the hole.
 - Known pixels come out bit for bit as they went in.
-- Randomness comes from keys that are folded by the global index of the example: the numbers do
-  not depend on the batch, the device or the process an example lands on.
+- Randomness comes from a seed and the global index of the example (`Inpainter.complete`: from its
+  seed alone): the numbers do not depend on the batch, the device or the process that an example
+  lands on.
 """
 
 import importlib

@@ -290,6 +290,9 @@ class Inpainter:
 
         Args:
             folder: where to; made if missing. `load` opens it.
+
+        Raises:
+            ValueError: if a parameter is beyond what float16 holds.
         """
         params, config = jax.device_get(self.params), json.loads(self.config.to_json())
         write_weights(Path(folder).expanduser(), params, config, self.step)
@@ -307,6 +310,9 @@ class Inpainter:
 
         Returns:
             uint8 [B, K, S, S, 3], known pixels as they are.
+
+        Raises:
+            ValueError: if pictures or masks have another type, shape or range.
         """
         return self._spread(self._sample, images, masks, keys, num_samples=num_samples)
 
@@ -315,7 +321,12 @@ class Inpainter:
 
         Returns:
             uint8 [B, K, S, S, 3], known pixels as they are.
+
+        Raises:
+            ValueError: as `sample`, or if codes have another shape.
         """
+        if codes.ndim != 3 or len(codes) != len(images) or codes.shape[2] != self.code_dim:
+            raise ValueError(f"codes {codes.shape} must be [{len(images)}, K, {self.code_dim}]")
         return self._spread(self._complete, images, masks, codes)
 
     def project(self, images: Sequence[np.ndarray] | np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -360,6 +371,9 @@ class Inpainter:
 
         Returns:
             uint8 [B, S, S, 3], known pixels as they are.
+
+        Raises:
+            ValueError: as `sample`.
         """
         return self._spread(self._reconstruct, images, masks)
 
@@ -375,7 +389,7 @@ class Inpainter:
             picture; it says little across pictures or models.
 
         Raises:
-            ValueError: if the model has no trained D, see `judges_realism`.
+            ValueError: as `sample`, or if the model has no trained D, see `judges_realism`.
         """
         if not self.judges_realism:
             raise ValueError(
@@ -526,13 +540,16 @@ class Inpainter:
                 " lacks: only 'diverse' does without"
             )
 
-    def _spread(self, function: Callable, *arrays: Any, **static: int) -> np.ndarray:
+    def _spread(
+        self, function: Callable, images: np.ndarray, masks: np.ndarray, *others: Any, **static: int
+    ) -> np.ndarray:
         """Calls a compiled function with each array's rows split evenly over the devices.
 
         A batch that does not divide is filled up with its last row, which costs no time: the
         devices with fewer rows would wait for the others.
         """
-        batch_size = len(arrays[0])
+        _check_batch(images, masks, self.image_size)
+        arrays, batch_size = (images, masks, *others), len(images)
         missing = -batch_size % len(self.devices)
         if missing:
             rows = np.minimum(np.arange(batch_size + missing), batch_size - 1)
@@ -610,6 +627,20 @@ def _find_model(path: str | Path) -> Path:
 def _check_image(image: np.ndarray) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or not image.size:
         raise ValueError(f"image ({image.dtype} {image.shape}) must be uint8 [H, W, 3]")
+
+
+def _check_batch(images: np.ndarray, masks: np.ndarray, size: int) -> None:
+    """Raises a ValueError unless they are uint8 [B, S, S, 3] and [B, S, S, 1] of 0 and 1."""
+    if images.dtype != np.uint8 or images.shape != (len(images), size, size, 3) or not len(images):
+        raise ValueError(
+            f"images ({images.dtype} {images.shape}) must be uint8 [B, {size}, {size}, 3]"
+        )
+    if masks.dtype != np.uint8 or masks.shape != (len(images), size, size, 1):
+        raise ValueError(
+            f"masks ({masks.dtype} {masks.shape}) must be uint8 [{len(images)}, {size}, {size}, 1]"
+        )
+    if masks.max() > 1:
+        raise ValueError(f"masks (a value of {masks.max()}) must be 1 in the hole and 0 elsewhere")
 
 
 def _check_inputs(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

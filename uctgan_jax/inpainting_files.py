@@ -23,7 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from uctgan_jax.animation import write_walk
-from uctgan_jax.files import write_text
+from uctgan_jax.files import make_writable, write_text
 from uctgan_jax.images import (
     contact_sheet,
     picture_name,
@@ -87,13 +87,15 @@ def complete_file(
         ValueError: a file that is damaged, of the wrong size or would be overwritten, or a value
             out of its range.
     """
-    output = Path(output).expanduser()
+    image, mask, output, *instances = (
+        Path(path).expanduser() for path in (image, mask, output, *instances)
+    )
     names = [_file_name(number) for number in range(len(instances) or num_samples)]
     check_walk(walk, len(names))
     origin = {
-        "image": {"file": Path(image).name, "sha256": _file_digest(image)},
-        "mask": {"file": Path(mask).name, "sha256": _file_digest(mask)},
-        "instances": [{"file": Path(i).name, "sha256": _file_digest(i)} for i in instances],
+        "image": {"file": image.name, "sha256": _file_digest(image)},
+        "mask": {"file": mask.name, "sha256": _file_digest(mask)},
+        "instances": [{"file": i.name, "sha256": _file_digest(i)} for i in instances],
         "checkpoint": {"step": inpainter.step, "digest": inpainter.digest},
         "guidance": inpainter.networks.guidance,
         "num_samples": len(names),
@@ -109,7 +111,7 @@ def complete_file(
     written = (*names, GRID, *[WALK] * (walk is not None), SCORES)
     replaced = {(output / name).resolve() for name in (*written, *earlier)}
     for path in (image, mask, *instances):
-        if Path(path).expanduser().resolve() in replaced:
+        if path.resolve() in replaced:
             raise ValueError(f"{path} would be overwritten: choose another output than {output}")
 
     picture = read_picture(image)
@@ -162,10 +164,10 @@ def complete_folder(
 
     Returns:
         What is also written to `OUTPUT/summary.json`: `completed` and `already_finished`, numbers
-        of pictures; `failed`, name -> reason; and the `checkpoint`.
+        of pictures; `failed`, name -> reason; the `checkpoint`; and the `guidance`.
     """
     output = Path(output).expanduser()
-    output.mkdir(parents=True, exist_ok=True)
+    make_writable(output)
     free: queue.SimpleQueue[Inpainter] = queue.SimpleQueue()
     on_each_device = [inpainter.on_device(device) for device in inpainter.devices]
     for worker in on_each_device * _PICTURES_A_DEVICE:
@@ -326,8 +328,7 @@ def _digest_of(path: Path, size: int, changed: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _file_digest(path: str | Path) -> str:
-    path = Path(path).expanduser()
+def _file_digest(path: Path) -> str:
     try:
         status = path.stat()
     except FileNotFoundError:
