@@ -46,20 +46,17 @@ class Matmul:
         self._multiply(self._x, self._x).block_until_ready()
 
 
-def time_in_turns(
-    calls: Mapping[str, Callable[[], object]], *, seconds: float, min_rounds: int = 3
-) -> dict[str, float]:
+def time_in_turns(calls: Mapping[str, Callable[[], object]], *, seconds: float) -> dict[str, float]:
     """Median seconds of each call; they take turns, so that a busy machine slows all alike.
 
     Args:
       calls: functions that return when their work is done; all have run once.
-      seconds: the time to spend, more or less.
-      min_rounds: the fewest times to run each.
+      seconds: the time to spend, more or less; each call runs three times at least.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + seconds
     rounds = 0
-    while rounds < min_rounds or time.perf_counter() < end:
+    while rounds < 3 or time.perf_counter() < end:
         for name, call in calls.items():
             start = time.perf_counter()
             call()

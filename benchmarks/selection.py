@@ -84,6 +84,7 @@ def main() -> None:
         image_size=config.image_size,
         data_dir=arguments.data_dir or config.data.dir,
         avatars_examples=tuple(config.data.avatars_examples),
+        max_corrupt=config.data.max_corrupt,
     )
     pictures = eval_batches(
         source,

@@ -354,7 +354,13 @@ def test_realism_is_the_discriminators_mean_logit(inpainter, networks, batch):
             r"images \(float64 \(2, 32, 32, 3\)\) must be uint8",
         ),
         ({"images": np.zeros((2, 64, 64, 3), np.uint8)}, r"must be uint8 \[B, 32, 32, 3\]"),
-        ({"images": np.zeros((0, 32, 32, 3), np.uint8)}, r"images \(uint8 \(0, 32, 32, 3\)\)"),
+        (
+            {
+                "images": np.zeros((0, 32, 32, 3), np.uint8),
+                "codes": np.zeros((0, 3, 4), np.float32),
+            },
+            r"images \(uint8 \(0, 32, 32, 3\)\) must be",
+        ),
         ({"masks": np.zeros((2, 32, 32), np.uint8)}, r"masks .* must be uint8 \[2, 32, 32, 1\]"),
         ({"masks": np.full((2, 32, 32, 1), 255, np.uint8)}, r"masks \(a value of 255\) must be 1"),
         ({"codes": np.zeros((2, 4), np.float32)}, r"codes \(2, 4\) must be \[2, K, 4\]"),

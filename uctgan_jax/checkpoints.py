@@ -30,18 +30,18 @@ from uctgan_jax.weights import DamagedCheckpointError, OtherNetworksError, check
 
 PyTree = Any
 
+_KEPT = 2  # of the newest, besides the best
 _SECOND_TRY_SECONDS = 1.0  # after a read that failed: network file systems have bad moments
 
 
 class Checkpoints:
     """The checkpoints of one run."""
 
-    def __init__(self, directory: str | Path, *, keep: int = 2, read_only: bool = False):
+    def __init__(self, directory: str | Path, *, read_only: bool = False):
         """Opens a folder of checkpoints, or makes one.
 
         Args:
           directory: the folder.
-          keep: how many of the newest checkpoints to keep, besides the best one.
           read_only: neither make the folder nor tidy it: its run may be under way.
         """
         self.directory = Path(directory).expanduser().absolute()
@@ -52,7 +52,7 @@ class Checkpoints:
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=checkpoint_managers.AnyPreservationPolicy(
                         [
-                            checkpoint_managers.LatestN(keep),
+                            checkpoint_managers.LatestN(_KEPT),
                             # What a kill in the middle of deleting left has no metrics.
                             checkpoint_managers.BestN(
                                 get_metric_fn=_merit, n=1, keep_checkpoints_without_metrics=False

@@ -232,24 +232,21 @@ def contact_sheet(
     return np.asarray(sheet)
 
 
-def completion_sheet(
-    images: np.ndarray, masks: np.ndarray, completions: np.ndarray, *, truth: bool = True
-) -> np.ndarray:
+def completion_sheet(images: np.ndarray, masks: np.ndarray, completions: np.ndarray) -> np.ndarray:
     """A contact sheet, one row a picture: input, masked, its K completions, ground truth.
 
     Args:
       images: uint8 [B, H, W, 3].
       masks: uint8 {0, 1} [B, H, W, 1], 1 = hole, drawn grey.
       completions: uint8 [B, K, H, W, 3].
-      truth: whether the input is the ground truth, to be shown again at the end.
     """
     masked = np.where(masks > 0, np.uint8(128), images)
     numbers = [str(k + 1) for k in range(completions.shape[1])]
     rows = [
-        [image, hidden, *row] + [image] * truth
+        [image, hidden, *row, image]
         for image, hidden, row in zip(images, masked, completions, strict=True)
     ]
-    return contact_sheet(rows, labels=["input", "masked", *numbers] + ["truth"] * truth)
+    return contact_sheet(rows, labels=["input", "masked", *numbers, "truth"])
 
 
 def _fit(picture: np.ndarray, cell: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import time
@@ -35,7 +36,8 @@ class MetricsLog:
         """
         self._path = workdir / "metrics.jsonl"
         self._fetch = fetch
-        self._pending: list[Any] = []
+        self._pending: collections.deque[Any] = collections.deque()
+        self._fetched: list[Mapping[str, Any]] = []
         self._pictures = 0
         self._noted: dict[str, float] = {}
         self._tensorboard = None
@@ -79,7 +81,7 @@ class MetricsLog:
         self._pending.append(metrics)
         self._pictures += batch_size
         if len(self._pending) > 2:  # The host stays at most two steps ahead of the devices.
-            jax.block_until_ready(self._pending[-3])
+            self._fetched.append(self._fetch(self._pending.popleft()))
 
     def note(self, name: str, value: float) -> None:
         """Adds a figure to the next record."""
@@ -87,7 +89,7 @@ class MetricsLog:
 
     def write(self, step: int) -> dict[str, float]:
         """Writes, and returns, the record of a step."""
-        steps = [self._fetch(metrics) for metrics in self._pending]
+        steps = [*self._fetched, *map(self._fetch, self._pending)]
         seconds = time.perf_counter() - self._since
         record: dict[str, float] = {"step": step}
         for name in sorted(set().union(*steps)):  # a new phase may begin in between
@@ -101,7 +103,8 @@ class MetricsLog:
             for name, value in record.items():
                 if name != "step":
                     self._tensorboard.add_scalar(name, value, step)
-        self._pending, self._noted, self._pictures = [], {}, 0
+        self._pending.clear()
+        self._fetched, self._noted, self._pictures = [], {}, 0
         self.start_clock()
         return record
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -185,10 +186,9 @@ def phase_batches(
     params = {name: params[name] for name in ("projection", "encoder")}
     params = parallel.replicate(parallel.fetch(params))
     encode = parallel.compile_rows(make_encoder(networks))
-    fresh = (
-        parallel.fetch_rows(encode(params, batch) | {"index": batch["index"]})
-        for batch in read(first)
-    )
+    encoded = (encode(params, batch) | {"index": batch["index"]} for batch in read(first))
+    # The devices work on one batch while that before it is fetched.
+    fresh = (parallel.fetch_rows(rows) for rows, _ in itertools.pairwise(encoded))
     batches = encoded_batches(
         fresh,
         batch_size=phase.batch_size,

@@ -36,7 +36,8 @@ FIGURES = {
     "skin_agreement": 1.0,
 }
 
-_SHOWN_SAMPLES = 3  # completions of each system on a row of the contact sheet
+_NUM_SHOWN = 6  # portraits on the contact sheet
+_SHOWN_SAMPLES = 3  # completions of each system on a row of it
 
 # From a portrait's posterior and its index to K completions, uint8 [K, S, S, 3].
 System = Callable[[Posterior, int], np.ndarray]
@@ -50,7 +51,6 @@ def benchmark(
     num_samples: int,
     split: str = "test",
     seed: int = 0,
-    num_shown: int = 6,
 ) -> tuple[dict, np.ndarray]:
     """Judges systems on the first `num_examples` portraits of a split.
 
@@ -59,7 +59,6 @@ def benchmark(
         image_size: the portraits' side.
         num_samples: K, at least 2.
         seed: of the reference draws.
-        num_shown: portraits on the contact sheet.
 
     Returns:
         The report, a dict that JSON can hold, and a contact sheet, uint8 [H, W, 3]: the masked
@@ -95,7 +94,7 @@ def benchmark(
             completions = system(posterior, index)
             tallies[name].add(posterior, completions)
             row.extend(completions[:_SHOWN_SAMPLES])
-        if len(rows) < num_shown:
+        if len(rows) < _NUM_SHOWN:
             rows.append(row)
     heads = [name for name in systems for _ in range(min(num_samples, _SHOWN_SAMPLES))]
     sheet = contact_sheet(rows, labels=["masked", "truth", *heads])

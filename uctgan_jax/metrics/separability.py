@@ -10,17 +10,16 @@ import scipy.optimize
 
 
 def inception_discriminative_scores(
-    features: np.ndarray, references: np.ndarray, *, regularisation: float = 1.0
+    features: np.ndarray, references: np.ndarray
 ) -> dict[str, float]:
     """`u_ids` and `p_ids`, both in [0, 1], larger is better.
 
-    The SVM minimises |w|^2 / 2 + C * sum of squared hinges, the bias counted in w, on features
+    The SVM minimises |w|^2 / 2 + the sum of squared hinges, the bias counted in w, on features
     scaled to unit variance: scikit-learn's `LinearSVC` on standardised features, in float64.
 
     Args:
         features: [N, D], of completions.
         references: [N, D], of the truth, row by row the same pictures.
-        regularisation: C.
 
     Raises:
         ValueError: sets of different shapes.
@@ -39,8 +38,8 @@ def inception_discriminative_scores(
 
     def loss(weights):
         slack = np.maximum(0, 1 - targets * (inputs @ weights))
-        gradient = weights - 2 * regularisation * (slack * targets) @ inputs
-        return weights @ weights / 2 + regularisation * slack @ slack, gradient
+        gradient = weights - 2 * (slack * targets) @ inputs
+        return weights @ weights / 2 + slack @ slack, gradient
 
     start = np.zeros(inputs.shape[1])
     options = {"maxiter": 2000, "gtol": 1e-6, "ftol": 1e-12}
