@@ -20,7 +20,7 @@ SGD = optax.sgd(1e-2)
 OPTIMIZERS = Optimizers(generator=SGD, prior=SGD, discriminator=SGD)
 
 
-def two_steps(networks, batch, mode, devices, make_step, optimizers=OPTIMIZERS, measure=False):
+def begin(networks, mode, devices, make_step, optimizers=OPTIMIZERS):
     parallel = DataParallel(mode, devices)
     step = parallel.compile(
         make_step(
@@ -32,7 +32,11 @@ def two_steps(networks, batch, mode, devices, make_step, optimizers=OPTIMIZERS, 
         )
     )
     create = jax.jit(lambda key: create_train_state(key, networks, optimizers))
-    state = parallel.replicate(create(jax.random.key(0)))
+    return parallel, step, parallel.replicate(create(jax.random.key(0)))
+
+
+def two_steps(networks, batch, mode, devices, make_step, optimizers=OPTIMIZERS, measure=False):
+    parallel, step, state = begin(networks, mode, devices, make_step, optimizers)
     if measure:
         state, _ = parallel.compile(make_measure(parallel.axis_name))(state, parallel.shard(batch))
     second = {**batch, "index": batch["index"] + 8}
@@ -66,6 +70,31 @@ def test_eight_devices_equal_one(networks, patches, one_device, mode):
     assert_trees_equal(metrics, expected_metrics, rtol=1e-4, atol=1e-6)
 
 
+def encoded_batch():
+    rng = np.random.default_rng(0)
+    return {
+        "mean": rng.normal(size=(8, 4)).astype(np.float32),
+        "log_variance": rng.normal(size=(8, 4)).astype(np.float32),
+        "condition": rng.normal(size=(8, 384)).astype(np.float16),
+        "index": np.arange(8, dtype=np.uint32),
+    }
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_number_that_is_not_finite_on_one_device_changes_nothing_on_any(networks, mode):
+    parallel, step, state = begin(networks, mode, jax.devices(), make_prior_step)
+    before, batch = parallel.fetch(state), encoded_batch()
+    batch["mean"][5, 2] = np.nan
+    state, metrics = step(state, parallel.shard(batch))
+    assert parallel.fetch(metrics)["nonfinite"] == 1
+    for device in range(8):
+        after = jax.tree.map(lambda x, d=device: np.asarray(x.addressable_data(d)), state)
+        if mode == "pmap":  # with an axis of devices
+            after = jax.tree.map(lambda x: x[0], after)
+        assert (after.step, after.nonfinite_steps) == (1, 1)
+        assert_trees_equal(after.replace(step=before.step, nonfinite_steps=np.int32(0)), before)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_eight_devices_whiten_what_the_prior_sees_as_one(networks, mode, monkeypatch):
     """Measured enough of before, so that both steps are in white coordinates."""
@@ -73,15 +102,10 @@ def test_eight_devices_whiten_what_the_prior_sees_as_one(networks, mode, monkeyp
     optimizers = dataclasses.replace(
         OPTIMIZERS, prior=whitening.whitened(SGD, layer=CONDITION_LAYER)
     )
-    rng = np.random.default_rng(0)
-    batch = {
-        "mean": rng.normal(size=(8, 4)).astype(np.float32),
-        "log_variance": rng.normal(size=(8, 4)).astype(np.float32),
-        "condition": rng.normal(size=(8, 384)).astype(np.float16),
-        "index": np.arange(8, dtype=np.uint32),
-    }
     expected, state = (
-        two_steps(networks, batch, mode, devices, make_prior_step, optimizers, measure=True)[0]
+        two_steps(
+            networks, encoded_batch(), mode, devices, make_prior_step, optimizers, measure=True
+        )[0]
         for devices in (jax.devices()[:1], jax.devices())
     )
     assert state.prior_opt_state.count == 8
