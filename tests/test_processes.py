@@ -173,9 +173,10 @@ def test_a_killed_process_and_a_restart(tmp_path, picture_folder):
     with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
         saved = checkpoints.steps()[-1]
     assert saved >= 3 and saved % 3 == 0
-    # Fewer machines may be left: one process with one device takes over.
-    outputs = finish(
-        start(tmp_path, picture_folder, steps=saved + 2, prior_steps=0, processes=1, devices=1)
-    )
-    assert f"resuming from step {saved}" in outputs[0]
-    assert final_model(tmp_path)[0] == saved + 2
+    # Both are started again; then fewer machines are left, and one with one device takes over.
+    for processes, devices in ((2, 2), (1, 1)):
+        sizes = dict(prior_steps=0, processes=processes, devices=devices)
+        first, *_ = finish(start(tmp_path, picture_folder, steps=saved + 2, **sizes))
+        assert f"resuming from step {saved}" in first
+        assert final_model(tmp_path)[0] == saved + 2
+        saved += 2
