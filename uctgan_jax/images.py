@@ -46,6 +46,25 @@ def picture_name(file: Path, folder: Path) -> str:
     return unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())
 
 
+def pictures_by_name(folder: Path) -> dict[str, Path]:
+    """The pictures under a folder by `picture_name`.
+
+    Raises: FileNotFoundError for a folder that is missing or without pictures; ValueError for two
+      pictures of one name.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    files: dict[str, Path] = {}
+    for file in pictures_under(folder):
+        name = picture_name(file, folder)
+        if name in files:
+            raise ValueError(f"{files[name]} and {file} have the same name: rename one of them")
+        files[name] = file
+    if not files:
+        raise FileNotFoundError(f"{folder}: no pictures in this folder")
+    return files
+
+
 def read_image(source: str | Path | bytes) -> np.ndarray:
     """Read a picture, from a file or from its encoded bytes, as uint8 RGB [H, W, 3].
 

@@ -26,8 +26,7 @@ from uctgan_jax.animation import write_walk
 from uctgan_jax.files import make_writable, write_text
 from uctgan_jax.images import (
     contact_sheet,
-    picture_name,
-    pictures_under,
+    pictures_by_name,
     read_mask,
     resize,
     write_image,
@@ -231,7 +230,7 @@ def pair_files(
         for other_name, other in folders.items():
             if name != other_name and folder.resolve().is_relative_to(other.resolve()):
                 raise ValueError(f"{name} ({folder}) must not lie in {other_name} ({other})")
-    image_files, mask_files = _by_name(images), _by_name(masks)
+    image_files, mask_files = pictures_by_name(images), pictures_by_name(masks)
     pairs = {n: (file, mask_files[n]) for n, file in image_files.items() if n in mask_files}
     if not pairs:
         raise ValueError(
@@ -250,21 +249,6 @@ def check_walk(walk: tuple[int, int] | None, num_completions: int) -> None:
             f"walk ({walk[0]}, {walk[1]}) must be two different numbers of completions, from 0 to"
             f" {num_completions - 1}"
         )
-
-
-def _by_name(folder: Path) -> dict[str, Path]:
-    """The pictures under a folder by relative path without ending."""
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
-    files: dict[str, Path] = {}
-    for file in pictures_under(folder):
-        name = picture_name(file, folder)
-        if name in files:
-            raise ValueError(f"{files[name]} and {file} have the same name: rename one of them")
-        files[name] = file
-    if not files:
-        raise FileNotFoundError(f"{folder}: no pictures in this folder")
-    return files
 
 
 def _grid(

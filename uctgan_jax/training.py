@@ -139,6 +139,17 @@ def check_config(config: ml_collections.ConfigDict) -> None:
             f"reconstruction_steps ({config.reconstruction_steps}) must be 0 when"
             " loss.reconstruction, loss.reconstruction_hole and loss.reconstruction_square are 0"
         )
+    for name in ("generator_learning_rate", "prior_learning_rate", "discriminator_learning_rate"):
+        if not 0 <= config.optimizer[name] < float("inf"):
+            raise ValueError(
+                f"optimizer.{name} ({config.optimizer[name]}) must be 0 or more, and finite"
+            )
+    for name in ("beta1", "beta2"):
+        if not 0 <= config.optimizer[name] < 1:
+            raise ValueError(f"optimizer.{name} ({config.optimizer[name]}) must be in [0, 1)")
+    for name in ("num_threads", "max_corrupt"):
+        if config.data[name] < 0:
+            raise ValueError(f"data.{name} ({config.data[name]}) must be 0 or more")
     if config.seed < 0:
         raise ValueError(f"seed ({config.seed}) must be 0 or more")
     if not 0 <= config.data.cache_gib < float("inf"):

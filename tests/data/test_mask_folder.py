@@ -118,5 +118,9 @@ def test_errors(masks, tmp_path):
         MaskFolder(tmp_path / "nowhere", image_size=10, hole_share=(0.1, 0.2))
     with pytest.raises(FileNotFoundError, match="1 of 2 pictures have no mask.*'other/b'"):
         PairedMasks(masks, keys=["set 0/04", "other/b"], image_size=10)
+    write_image(masks / "set 0" / "04.bmp.png", np.zeros((4, 4), np.uint8))
+    (masks / "set 0" / "04.bmp.png").rename(masks / "set 0" / "04.webp")
+    with pytest.raises(ValueError, match="04.png and .*04.webp have the same name"):
+        PairedMasks(masks, keys=["set 0/04"], image_size=10)
     with pytest.raises(ValueError, match="Unknown mask convention"):
         MaskFolder(masks, image_size=10, hole_share=(0.1, 0.2), convention="grey")

@@ -15,7 +15,7 @@ from absl import logging
 from tqdm import tqdm
 
 from uctgan_jax.data.workers import cpu_count
-from uctgan_jax.images import picture_name, pictures_under, read_mask, resize_and_crop
+from uctgan_jax.images import pictures_by_name, pictures_under, read_mask, resize_and_crop
 
 
 class MaskFolder:
@@ -41,7 +41,9 @@ class MaskFolder:
         Raises: FileNotFoundError for a folder without pictures; ValueError if no mask has such a
           share, or a file is damaged.
         """
-        files = _mask_files(path)
+        files = pictures_under(Path(path).expanduser())
+        if not files:
+            raise FileNotFoundError(f"No mask files in {str(path)!r}.")
         read = functools.partial(_read, image_size=image_size, convention=convention)
         shares, self._packed = [], []
         with ThreadPoolExecutor(cpu_count()) as pool:
@@ -85,12 +87,11 @@ class PairedMasks:
           keys: the names of the source's pictures.
 
         Raises: FileNotFoundError for a folder without pictures, or a picture without a mask;
-          ValueError for a source whose pictures have no names.
+          ValueError for a source whose pictures have no names, or two masks of one name.
         """
         if keys is None:
             raise ValueError(f"Masks paired:{path} need pictures with names: a folder source.")
-        folder = Path(path).expanduser()
-        files = {picture_name(file, folder): file for file in _mask_files(path)}
+        files = pictures_by_name(Path(path).expanduser())
         missing = [key for key in keys if key not in files]
         if missing:
             raise FileNotFoundError(
@@ -105,13 +106,6 @@ class PairedMasks:
     def __getitem__(self, i: int) -> np.ndarray:
         """The mask of picture i: uint8 {0, 1} [image_size, image_size, 1]."""
         return self._read(self._files[i])
-
-
-def _mask_files(path: str | Path) -> list[Path]:
-    files = pictures_under(Path(path).expanduser())
-    if not files:
-        raise FileNotFoundError(f"No mask files in {str(path)!r}.")
-    return files
 
 
 def _read(file: Path, *, image_size: int, convention: str) -> np.ndarray:
