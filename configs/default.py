@@ -79,6 +79,8 @@ def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
     config.parallel = "shard_map"  # how the step is spread: "shard_map", "jit" or "pmap"
     config.compute_dtype = "float32"  # or "bfloat16"; parameters stay float32
     config.remat = False  # compute activations again in the backward pass: memory for time
+    # Parts that each device takes its share of a batch in, their gradients added up: likewise.
+    config.gradient_accumulation = 1
     config.max_nonfinite_steps = 20  # in a row, before training stops
 
     config.data = ml_collections.ConfigDict()

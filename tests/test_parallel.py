@@ -62,10 +62,16 @@ def one_device(networks):
     return run
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_eight_devices_equal_one(networks, patches, one_device, mode):
+@pytest.mark.parametrize(
+    ("mode", "num_devices", "num_parts"),
+    [*((mode, 8, 1) for mode in MODES), ("shard_map", 4, 2), ("jit", 2, 4)],
+)
+def test_many_devices_and_parts_equal_one(
+    networks, patches, one_device, mode, num_devices, num_parts
+):
     expected_state, expected_metrics = one_device(patches)
-    state, metrics = two_steps(networks, patches, mode, jax.devices(), game_step)
+    step = functools.partial(game_step, num_parts=num_parts)
+    state, metrics = two_steps(networks, patches, mode, jax.devices()[:num_devices], step)
     assert_trees_equal(state, expected_state, rtol=1e-5, atol=1e-6)
     assert_trees_equal(metrics, expected_metrics, rtol=1e-4, atol=1e-6)
 

@@ -155,6 +155,11 @@ def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder)
     ("changes", "error", "message"),
     [
         (dict(batch_size=30), ValueError, r"batch_size \(30\) .* devices \(8\)"),
+        (
+            dict(gradient_accumulation=2),
+            ValueError,
+            r"batch_size \(8\) must be .* devices \(8\) times gradient_accumulation \(2\)",
+        ),
         (dict(parallel="threads"), ValueError, r"parallel \('threads'\) must be one of"),
         (dict(image_size=33), ValueError, r"image_size \(33\) must be a power of two"),
         (dict(num_train_steps=0), ValueError, r"num_train_steps \(0\) must be 1 or more"),

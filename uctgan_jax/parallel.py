@@ -91,12 +91,15 @@ class DataParallel:
         self._split = NamedSharding(self._mesh, P(_AXIS))
         self._local_devices = [d for d in self.devices if d.process_index == jax.process_index()]
 
-    def check_batch_size(self, batch_size: int, name: str = "batch_size") -> None:
-        """Raises a ValueError if a global batch does not split evenly over the devices."""
-        if batch_size < 1 or batch_size % len(self.devices):
+    def check_batch_size(
+        self, batch_size: int, name: str = "batch_size", num_parts: int = 1
+    ) -> None:
+        """Raises a ValueError if a global batch does not split evenly over devices, and parts."""
+        if batch_size < 1 or batch_size % (len(self.devices) * num_parts):
+            times = f" times gradient_accumulation ({num_parts})" if num_parts > 1 else ""
             raise ValueError(
                 f"{name} ({batch_size}) must be a positive multiple of the number of devices"
-                f" ({len(self.devices)})"
+                f" ({len(self.devices)}){times}"
             )
 
     def compile(self, step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]]) -> Callable:

@@ -99,7 +99,11 @@ def make_step(
         weights = dataclasses.replace(weights, adversarial=0.0, prior=0.0)
         instance_path = False
     return make_train_step(
-        weights=weights, instance_path=instance_path, frozen=config.frozen, **options
+        weights=weights,
+        instance_path=instance_path,
+        frozen=config.frozen,
+        num_parts=config.gradient_accumulation,
+        **options,
     )
 
 

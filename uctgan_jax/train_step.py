@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,7 @@ def make_train_step(
     instance_path: bool,
     frozen: Sequence[str] = (),
     start_step: int = 0,
+    num_parts: int = 1,
     axis_name: str | None = None,
 ) -> TrainStep:
     """Builds the training step of one device.
@@ -79,6 +81,8 @@ def make_train_step(
       frozen: those of "projection" (E1) and "encoder" (E2) that stand still; their terms are
         logged as ever.
       start_step: before the first of the prior's steps; its average ramps up from there.
+      num_parts: of the batch, one after another: gradients are added up, and only a part's
+        activations take memory. They are the gradients of the whole batch.
       axis_name: the mapped axis to average gradients over, None if the whole batch is here.
 
     Returns:
@@ -208,7 +212,10 @@ def make_train_step(
         loss = losses.hinge_discriminator(real_logits=real_logits, fake_logits=fake_logits)
         return loss, updates["spectral_norm"]
 
-    def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, dict[str, Array]]:
+    def look(
+        state: TrainState, batch: Mapping[str, Array]
+    ) -> tuple[dict[str, PyTree], dict[str, Array], dict[str, PyTree]]:
+        """Gradients by player, metrics, and what else moves: D's spectral norms."""
         keys = _example_keys(seed, batch["index"])
         batch = {
             "image": normalize(batch["image"]),
@@ -236,6 +243,10 @@ def make_train_step(
                     batch["mask"],
                 )
             )
+        return grads, scalars, moved
+
+    def step(state: TrainState, batch: Mapping[str, Array]) -> tuple[TrainState, dict[str, Array]]:
+        grads, scalars, moved = _mean_of_parts(functools.partial(look, state), batch, num_parts)
         if axis_name is not None:
             grads, scalars = jax.lax.pmean((grads, scalars), axis_name)
 
@@ -421,6 +432,25 @@ def _advance(
         **moved,
     )
     return state, {**scalars, "gradient_norm": norm, "nonfinite": 1.0 - finite}
+
+
+def _mean_of_parts(
+    function: Callable[[Mapping[str, Array]], PyTree], batch: Mapping[str, Array], num_parts: int
+) -> PyTree:
+    """The mean of what a function gives for equal parts of a batch, one after another."""
+    if num_parts == 1:
+        return function(batch)
+    # Every so-many-th row is of a part: where the compiler splits a batch, all devices share it.
+    parts = jax.tree.map(
+        lambda x: jnp.moveaxis(x.reshape(-1, num_parts, *x.shape[1:]), 1, 0), batch
+    )
+    one = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
+    total, _ = jax.lax.scan(
+        lambda total, part: (jax.tree.map(jnp.add, total, function(part)), None),
+        jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), one),
+        parts,
+    )
+    return jax.tree.map(lambda x: x / num_parts, total)
 
 
 def _example_keys(seed: int, index: Array) -> Array:

@@ -58,6 +58,7 @@ RESUMABLE_FIELDS = frozenset(
         "sample_every_steps",
         "parallel",
         "remat",
+        "gradient_accumulation",
         "max_nonfinite_steps",
         "data.dir",
         "data.num_threads",
@@ -88,6 +89,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         "checkpoint_every_steps",
         "sample_every_steps",
         "max_nonfinite_steps",
+        "gradient_accumulation",
     ):
         if config[name] < 1:
             raise ValueError(f"{name} ({config[name]}) must be 1 or more")
@@ -192,7 +194,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
     workdir = Path(workdir).expanduser()
     check_config(config)
     parallel = DataParallel(config.parallel)
-    parallel.check_batch_size(config.batch_size)
+    parallel.check_batch_size(config.batch_size, num_parts=config.gradient_accumulation)
     if config.prior_steps:
         parallel.check_batch_size(config.prior_batch_size, name="prior_batch_size")
     networks = build_networks(
