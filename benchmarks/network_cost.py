@@ -19,12 +19,9 @@ from configs import default
 def network_cost(image_size: int) -> dict[str, float]:
     """The figures of one preset of `configs/default.py`."""
     config = default.get_config(image_size)
-    create, step = programs.train_program(config)
-    state = jax.eval_shape(create)
+    state = jax.eval_shape(programs.train_program(config)[0])
     params = state.ema_params
-    one, two = (
-        programs.count_flop(step, state, programs.batch_shapes(config, size)) for size in (1, 2)
-    )
+    one, two = (programs.train_flop(config, size) for size in (1, 2))
     completion_flop = programs.completion_flop(programs.make_networks(config), params)
     return {
         "image_size": image_size,

@@ -99,6 +99,14 @@ def completion_flop(networks: Networks, params: Any, num_samples: int = 1) -> fl
     return count_flop(complete, params, batch["image"], batch["mask"], codes)
 
 
+def train_flop(config: ml_collections.ConfigDict, batch_size: int, phase: str = "game") -> float:
+    """Operations of a step of a phase on so many examples, see `count_flop`."""
+    config = config.copy_and_resolve_references()
+    config.gradient_accumulation = 1  # a loop would count as one of its rounds
+    create, step = train_program(config, phase=phase)
+    return count_flop(step, jax.eval_shape(create), batch_shapes(config, batch_size, phase))
+
+
 def count_flop(function: Callable, *args: Any) -> float:
     """Floating-point operations of a function, as XLA counts them before it optimises."""
     shapes = jax.eval_shape(lambda *args: args, *args)

@@ -20,7 +20,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -69,8 +69,8 @@ class Operation:
       kind: "collective", "convolution" (matrix products too), "copy" (any change of layout) or
         "other" (arithmetic, reductions, random numbers).
       scope: where it comes from, as JAX names it.
-      result_bytes: size of what it returns, without padding.
-      cycles: the compiler's estimate, 0 for collectives.
+      result_bytes: size of what it returns, without padding, in all rounds of its loops.
+      cycles: the compiler's estimate, likewise; 0 for collectives.
     """
 
     name: str
@@ -84,6 +84,7 @@ _COMPUTATION = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][a-z0-9\-]*)\((.*)$")
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _CALLED = re.compile(r"\bcalls=%?([\w.\-]+)")
+_LOOP = re.compile(r"\bcondition=%?([\w.\-]+), body=%?([\w.\-]+)")
 _SCOPE = re.compile(r'op_name="([^"]*)"')
 _ARRAY = re.compile(r"\b(pred|[a-z]+[0-9]+\w*)\[([0-9,]*)\]")
 _COLLECTIVES = frozenset(
@@ -106,19 +107,13 @@ _MOVES = frozenset(
 def parse_operations(text: str) -> list[Operation]:
     """The operations of a compiled program (`compiled.as_text()`) that cost time, in its order.
 
-    Operations inside a fusion count with the fusion, those of a loop's body once.
+    Operations inside a fusion count with the fusion, those of a loop's body in every round.
     """
     operations = []
+    rounds = _rounds(text)
     # What each computation holds, those it calls included: they come before their callers.
     contents: dict[str, set[str]] = collections.defaultdict(set)
-    computation = ""
-    for line in text.splitlines():
-        if header := _COMPUTATION.match(line):
-            computation = header[1]
-        instruction = _INSTRUCTION.match(line)
-        if not instruction:
-            continue
-        name, result, opcode, rest = instruction.groups()
+    for computation, (name, result, opcode, rest) in _instructions(text):
         called = _CALLED.search(rest)
         opcodes = contents[called[1]] if called else {opcode}
         contents[computation] |= opcodes
@@ -130,11 +125,44 @@ def parse_operations(text: str) -> list[Operation]:
                     name=name,
                     kind=_kind(opcodes),
                     scope=scope[1] if scope else "",
-                    result_bytes=shape_bytes(result),
-                    cycles=int(cycles[1]) if cycles else 0,
+                    result_bytes=rounds[computation] * shape_bytes(result),
+                    cycles=rounds[computation] * int(cycles[1]) if cycles else 0,
                 )
             )
     return operations
+
+
+def _instructions(text: str) -> Iterator[tuple[str, tuple[str, str, str, str]]]:
+    """The instructions of a program: their computation; name, type, opcode and all that follows."""
+    computation = ""
+    for line in text.splitlines():
+        if header := _COMPUTATION.match(line):
+            computation = header[1]
+        if instruction := _INSTRUCTION.match(line):
+            yield computation, instruction.groups()
+
+
+def _rounds(text: str) -> dict[str, int]:
+    """How often the body of each loop runs; 1 for all other computations.
+
+    A loop of JAX's counts up to the one number in its condition.
+    """
+    limits: dict[str, int] = {}
+    loops: dict[str, tuple[str, str]] = {}  # by body: the computation it is in, its condition
+    for computation, (_, result, opcode, rest) in _instructions(text):
+        if opcode == "while":
+            condition, body = _LOOP.search(rest).groups()
+            loops[body] = computation, condition
+        elif opcode == "constant" and result.startswith("s32[]"):
+            limits[computation] = int(rest.partition(")")[0])
+
+    rounds: dict[str, int] = collections.defaultdict(lambda: 1)
+    for body in loops:
+        around = body
+        while around in loops:
+            around, condition = loops[around]
+            rounds[body] *= limits[condition]
+    return rounds
 
 
 def shape_bytes(shape: str) -> int:
@@ -265,8 +293,28 @@ def compile_step(
     return compiled, time.perf_counter() - start
 
 
-def report(compiled: jax.stages.Compiled, *, chip: Chip, num_chips: int, per_chip_batch: int):
-    """Memory, operations and estimated time of a compiled step, for one chip."""
+def further_parts_flop(config: ml_collections.ConfigDict, per_chip_batch: int, phase: str) -> float:
+    """Operations of a step on one chip beyond those of the first part of its batch.
+
+    The compiler counts a loop as one of its rounds, and the parts of a batch are rounds of a loop.
+    """
+    parts = 1 if phase == "prior" else config.gradient_accumulation
+    one, two = (programs.train_flop(config, size, phase) for size in (1, 2))
+    return (two - one) * per_chip_batch * (parts - 1) / parts
+
+
+def report(
+    compiled: jax.stages.Compiled,
+    *,
+    chip: Chip,
+    num_chips: int,
+    per_chip_batch: int,
+    more_flop: float,
+):
+    """Memory, operations and estimated time of a compiled step, for one chip.
+
+    `more_flop` are operations that the compiler does not count.
+    """
     memory = compiled.memory_analysis()
     # The state is donated: what comes out lies where it came in.
     hbm_bytes = (
@@ -276,7 +324,7 @@ def report(compiled: jax.stages.Compiled, *, chip: Chip, num_chips: int, per_chi
         + memory.temp_size_in_bytes
         + memory.generated_code_size_in_bytes
     )
-    flop = compiled.cost_analysis()["flops"]
+    flop = compiled.cost_analysis()["flops"] + more_flop
     return {
         "hbm_gigabytes": round(hbm_bytes / 1e9, 2),
         "hbm_share": round(hbm_bytes / chip.hbm_bytes, 3),
@@ -310,6 +358,7 @@ def main(argv: list[str]) -> None:
         "compute_dtype": config.compute_dtype,
         "parallel": config.parallel,
         "per_chip_batch": per_chip_batch,
+        "gradient_accumulation": config.gradient_accumulation,
         "phase": phase,
         "jax": jax.__version__,
         "compile_seconds": round(seconds, 1),
@@ -318,6 +367,7 @@ def main(argv: list[str]) -> None:
             chip=CHIPS[flags.FLAGS.topology.partition(":")[0]],
             num_chips=len(devices),
             per_chip_batch=per_chip_batch,
+            more_flop=further_parts_flop(config, per_chip_batch, phase),
         ),
     }
     print(json.dumps(result, indent=2))

@@ -79,10 +79,8 @@ def seconds_to_first_step(config: ml_collections.ConfigDict, cache: Path) -> flo
 
 def measure_rate(config: ml_collections.ConfigDict, training: Training, seconds: float) -> dict:
     """Pictures and operations a second, beside the matrix product's."""
-    create, step = programs.train_program(config, phase=_PHASE.value)
-    batch = programs.random_batch(*batch_sizes(config))
-    flop = programs.count_flop(step, jax.eval_shape(create), batch)
-    batch = training.parallel.shard(batch)
+    flop = programs.train_flop(config, config.batch_size, _PHASE.value)
+    batch = training.parallel.shard(programs.random_batch(*batch_sizes(config)))
     matmul = Matmul(config.compute_dtype)
     training.step(batch)
     times = time_in_turns({"matmul": matmul, "step": lambda: training.step(batch)}, seconds=seconds)

@@ -64,6 +64,48 @@ def test_operations_that_cost_time_with_what_they_are():
     assert place(operations["all-reduce.1"].scope) == "losses and optimizers"
 
 
+LOOPS = """\
+%below_four (p: (s32[], f32[8])) -> pred[] {
+  %limit = s32[]{:T(128)} constant(4), metadata={op_name="jit(step)"}
+  %p = (s32[]{:T(128)}, f32[8]{0}) parameter(0)
+  %i = s32[]{:T(128)} get-tuple-element(%p), index=0
+  ROOT %lt = pred[]{:T(512)} compare(%i, %limit), direction=LT
+}
+
+%inner_body (q: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %fusion.1 = f32[8]{0} fusion(%q), kind=kLoop, backend_config={"estimated_cycles":"10"}
+  ROOT %tuple.1 = (s32[], f32[8]{0}) tuple(%fusion.1, %fusion.1)
+}
+
+%below_two (p: (s32[], f32[8])) -> pred[] {
+  %limit.1 = s32[] constant(2)
+  ROOT %lt.1 = pred[] compare(%p, %limit.1), direction=LT
+}
+
+%outer_body (q: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %fusion.2 = f32[8]{0} fusion(%q), kind=kLoop, backend_config={"estimated_cycles":"100"}
+  %all-reduce.1 = f32[8]{0} all-reduce(%fusion.2), to_apply=%sum
+  ROOT %while.1 = (s32[], f32[8]{0}) while(%q), condition=%below_four, body=%inner_body, \
+metadata={op_name="jit(step)/while"}
+}
+
+ENTRY %main (p: f32[8]) -> (s32[], f32[8]) {
+  %fusion.3 = f32[8]{0} fusion(%p), kind=kLoop, backend_config={"estimated_cycles":"1000"}
+  ROOT %while.2 = (s32[], f32[8]{0}) while(%fusion.3), condition=%below_two, body=%outer_body
+}
+"""
+
+
+def test_what_is_in_a_loop_counts_in_every_round():
+    operations = parse_operations(LOOPS)
+    assert {o.name: o.cycles for o in operations if o.cycles} == {
+        "fusion.1": 2 * 4 * 10,
+        "fusion.2": 2 * 100,
+        "fusion.3": 1000,
+    }
+    assert [o.result_bytes for o in operations if o.kind == "collective"] == [2 * 8 * 4]
+
+
 @pytest.mark.parametrize(
     ("shape", "expected"),
     [
