@@ -298,7 +298,9 @@ def further_parts_flop(config: ml_collections.ConfigDict, per_chip_batch: int, p
 
     The compiler counts a loop as one of its rounds, and the parts of a batch are rounds of a loop.
     """
-    parts = 1 if phase == "prior" else config.gradient_accumulation
+    parts = config.gradient_accumulation
+    if phase == "prior" or parts == 1:
+        return 0.0
     one, two = (programs.train_flop(config, size, phase) for size in (1, 2))
     return (two - one) * per_chip_batch * (parts - 1) / parts
 
