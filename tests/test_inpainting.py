@@ -1,5 +1,7 @@
 """The inpainter: known pixels, seeds, sizes, instances, and what it refuses."""
 
+import json
+
 import jax
 import numpy as np
 import optax
@@ -329,6 +331,15 @@ def test_weights_of_other_networks_are_told_as_such(inpainter, tmp_path):
         match=rf"2 of its arrays differ, as prior.velocity.bias, which is missing there and"
         rf" \({codes.shape[1]},\) here",
     ):
+        Inpainter.load(tmp_path)
+
+
+def test_a_model_with_a_field_of_another_version_is_told_as_such(inpainter, tmp_path):
+    inpainter.save(tmp_path)
+    model = json.loads((tmp_path / "model.json").read_text())
+    model["config"]["model"]["style_width"] = 3
+    (tmp_path / "model.json").write_text(json.dumps(model))
+    with pytest.raises(OtherNetworksError, match="by another version of this code: .*style_width"):
         Inpainter.load(tmp_path)
 
 

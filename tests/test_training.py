@@ -18,6 +18,7 @@ import pytest
 from configs import default
 from tests.conftest import assert_trees_equal, records, run_config
 from uctgan_jax import Inpainter, training
+from uctgan_jax.growth import grown_sizes
 from uctgan_jax.metrics_log import json_numbers
 from uctgan_jax.nets import build_networks
 
@@ -149,6 +150,12 @@ def test_another_config_in_the_same_workdir_is_refused(straight, picture_folder)
         with pytest.raises(training.ConfigMismatchError, match="has gone on to step 6"):
             training.train(run_config(picture_folder, **shorter), workdir)
     assert json.loads((workdir / "config.json").read_text())["batch_size"] == 8
+
+
+def test_checkpoints_of_a_run_without_its_config_are_not_gone_on_with(picture_folder, tmp_path):
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    with pytest.raises(training.ConfigMismatchError, match=r"steps \[2\], but no config.json"):
+        training.train(run_config(picture_folder), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -378,6 +385,16 @@ def test_on_a_gpu_the_networks_of_32_px_are_those_of_two_cores():
     config = avatars_gpu.get_config("32")
     training.check_config(config)
     assert config.model == avatars32.get_config().model
+
+
+def test_on_a_gpu_a_model_of_64_px_can_grow_to_128():
+    from configs import avatars_gpu
+
+    small, large = (avatars_gpu.get_config(size) for size in ("64", "128"))
+    training.check_config(large)
+    grown = grown_sizes(small.to_dict(), large.model.generator_widths)
+    assert grown == {"image_size": 128, "model": large.model.to_dict()}
+    build_networks(image_size=128, **large.model)
 
 
 def test_not_a_number_is_written_as_json():

@@ -27,7 +27,13 @@ from uctgan_jax.selection import (
     pair_distances,
 )
 from uctgan_jax.train_step import composite, normalize
-from uctgan_jax.weights import check_generator, is_weights_folder, read_weights, write_weights
+from uctgan_jax.weights import (
+    OtherNetworksError,
+    check_generator,
+    is_weights_folder,
+    read_weights,
+    write_weights,
+)
 from uctgan_jax.windows import largest_hole, place_windows, view, whole
 
 Array = jax.Array
@@ -277,7 +283,12 @@ class Inpainter:
                     f"guidance ({guidance}) needs a model with a guide: {path} has none"
                 )
             config["model"]["guidance"] = guidance
-        model = cls(ml_collections.ConfigDict(config), params, step, digest)
+        try:
+            model = cls(ml_collections.ConfigDict(config), params, step, digest)
+        except TypeError as error:  # A field of its config that there is not here.
+            raise OtherNetworksError(
+                f"{path} was saved by another version of this code: {error}"
+            ) from error
         check_generator(params, model.networks, source=str(path), optional=["guide"])
         return model
 

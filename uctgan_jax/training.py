@@ -476,8 +476,13 @@ def _check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
     make_writable(workdir)
     path = workdir / "config.json"
     saved = _saved_steps(workdir)
-    if not saved or not path.exists():  # nothing that could be lost
+    if not saved:  # nothing that could be lost
         return
+    if not path.exists():
+        raise ConfigMismatchError(
+            f"{workdir} has checkpoints of steps {sorted(saved)}, but no config.json to tell what"
+            " run they are of; put it back, or choose another workdir"
+        )
     old, new = json.loads(path.read_text()), config_dict(config)
     listed = "; ".join(
         f"{name}: {before!r} there, {now!r} now"
