@@ -78,7 +78,7 @@ class NonFiniteError(RuntimeError):
 
 
 class ConfigMismatchError(ValueError):
-    """A workdir holds a run of another config."""
+    """A workdir holds a run of another config, or of one that is not there to compare."""
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
@@ -185,7 +185,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
 
     Raises:
         ValueError: if the config is unusable, before anything is compiled.
-        ConfigMismatchError: if `workdir` holds a run of another config.
+        ConfigMismatchError: if `workdir` holds a run of another config, or checkpoints without one.
         FileNotFoundError: if there is no model `config.init_from`.
         OtherNetworksError: if it, or the run in `workdir`, is of another version of this code.
         OSError: if `workdir` cannot be written.
