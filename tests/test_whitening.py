@@ -1,5 +1,7 @@
 """The prior's first layer moves as one with white inputs would."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,6 +80,21 @@ def test_coordinates_are_the_layers_own_until_enough_inputs_were_seen(inputs):
     assert state.count == NEEDED
     updates, _ = optimizer.update(grads, state)
     assert not np.allclose(updates["first"]["kernel"], expected["first"]["kernel"])
+
+
+def test_a_step_beside_others_has_no_choice_of_coordinates(inputs):
+    """A GPU waits for its host at each."""
+    plain, optimizer = optax.sgd(0.1), whitened(optax.sgd(0.1), layer="first")
+    grads = gradients(inputs, np.ones((len(inputs), 2), np.float32))
+    expected, _ = plain.update(grads, plain.init(params()))
+
+    beside = functools.partial(optimizer.update, alone=False)
+    state = measured(optimizer, inputs[:NEEDED])
+    updates, after = beside(grads, state)
+    jax.tree.map(np.testing.assert_array_equal, updates, expected)
+    jax.tree.map(np.testing.assert_array_equal, after.matrix, state.matrix)
+    assert "cond[" not in str(jax.make_jaxpr(beside)(grads, state))
+    assert "cond[" in str(jax.make_jaxpr(optimizer.update)(grads, state))
 
 
 def test_the_optimiser_begins_anew_when_coordinates_change(inputs):

@@ -67,7 +67,7 @@ def make_train_step(
 
     The step draws all its noise from each example's own global index, so that it draws the same
     numbers on one device or on many, and a resumed run needs no saved key. All players move at
-    once, from one forward pass of each network. One that no weight is left for stands still.
+    once, from pictures that G makes once. One that no weight is left for stands still.
 
     Args:
       networks: E1, E2, the prior, G and D.
@@ -259,6 +259,7 @@ def make_train_step(
                 gradients,
                 getattr(state, f"{player}_opt_state"),
                 params,
+                alone=False,
             )
         newest = moved["generator_params"]
         moved["generator_params"] = state.generator_params | newest
@@ -333,7 +334,7 @@ def make_prior_step(
             grads, scalars = jax.lax.pmean((grads, scalars), axis_name)
         moved = {}
         moved["prior_params"], moved["prior_opt_state"] = _update(
-            optimizers.prior, grads["prior"], state.prior_opt_state, state.prior_params
+            optimizers.prior, grads["prior"], state.prior_opt_state, state.prior_params, alone=True
         )
         newest = {learner: moved["prior_params"]}
         return _advance(state, moved, newest, grads, scalars, ema_decay, start_step)
@@ -464,8 +465,11 @@ def _update(
     grads: PyTree,
     opt_state: optax.OptState,
     params: PyTree,
+    *,
+    alone: bool,
 ) -> tuple[PyTree, optax.OptState]:
-    updates, opt_state = optimizer.update(grads, opt_state, params)
+    optimizer = optax.with_extra_args_support(optimizer)
+    updates, opt_state = optimizer.update(grads, opt_state, params, alone=alone)  # see `whitened`
     return optax.apply_updates(params, updates), opt_state
 
 

@@ -12,7 +12,7 @@ stays the same.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,14 +46,16 @@ class WhitenedState(NamedTuple):
 
 def whitened(
     optimizer: optax.GradientTransformation, *, layer: str
-) -> optax.GradientTransformation:
+) -> optax.GradientTransformationExtraArgs:
     """`optimizer`, for one layer in coordinates in which its inputs are white.
 
     With inputs x of mean c, the layer W'x + b is V'F'(x - c) + a, for W = FV and b = a - c'W. The
     optimiser sees the gradients of V and a, and its updates are taken back to W and b.
 
     Until `measure` has seen enough inputs, the coordinates are the layer's own. When they change,
-    `optimizer` begins anew, so schedules go behind this, not into it.
+    `optimizer` begins anew, so schedules go behind this, not into it. With `alone=False`, `update`
+    takes it that nothing was measured: a program without a choice between coordinates, for which a
+    GPU would wait for its host.
 
     Args:
       optimizer: for all parameters; its state begins with zeros.
@@ -70,8 +72,16 @@ def whitened(
         )
 
     def update(
-        updates: optax.Updates, state: WhitenedState, params: optax.Params | None = None
+        updates: optax.Updates,
+        state: WhitenedState,
+        params: optax.Params | None = None,
+        *,
+        alone: bool = True,
+        **_: Any,
     ) -> tuple[optax.Updates, WhitenedState]:
+        if not alone:
+            updates, inner = optimizer.update(updates, state.inner, params)
+            return updates, state._replace(inner=inner)
         white = state.count >= inputs_needed(state.center.size)
         center = jnp.where(white, state.center, 0.0)
 
@@ -92,7 +102,7 @@ def whitened(
         )
         return updates | {layer: back(updates[layer])}, state._replace(inner=inner)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def inputs_needed(size: int) -> int:
