@@ -4,8 +4,7 @@
 
 `train_gflop` is what each picture adds to a training step, `step_gflop` what a step costs without
 pictures (the optimisers), and `completion_gflop` one completion (E2 and G). Operations are counted
-on the program before optimisation: no hardware is involved. The loop that carries codes through the
-prior counts as one of its rounds.
+on the program before optimisation: no hardware is involved.
 """
 
 import json

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
 
 from uctgan_jax import phases
 from uctgan_jax.inpainting import complete_codes
@@ -101,15 +102,37 @@ def completion_flop(networks: Networks, params: Any, num_samples: int = 1) -> fl
 
 def train_flop(config: ml_collections.ConfigDict, batch_size: int, phase: str = "game") -> float:
     """Operations of a step of a phase on so many examples, see `count_flop`."""
-    config = config.copy_and_resolve_references()
-    config.gradient_accumulation = 1  # a loop would count as one of its rounds
     create, step = train_program(config, phase=phase)
     return count_flop(step, jax.eval_shape(create), batch_shapes(config, batch_size, phase))
 
 
 def count_flop(function: Callable, *args: Any) -> float:
-    """Floating-point operations of a function, as XLA counts them before it optimises."""
+    """Floating-point operations of a function, as XLA counts them before it optimises.
+
+    XLA counts one round of a loop: here all count.
+    """
     shapes = jax.eval_shape(lambda *args: args, *args)
     # For the CPU, wherever the program runs: it is the same, and GPUs and TPUs do not count.
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        return jax.jit(function).lower(*shapes).cost_analysis()["flops"]
+        return _count(jax.make_jaxpr(function)(*shapes))
+
+
+def _count(jaxpr: ClosedJaxpr) -> float:
+    loops = ((eqn.params["length"], eqn.params["jaxpr"]) for eqn in _loops(jaxpr))
+    more = sum(length * _count(body) - _count_once(body) for length, body in loops)
+    return _count_once(jaxpr) + more
+
+
+def _count_once(jaxpr: ClosedJaxpr) -> float:
+    return jax.jit(jaxpr_as_fun(jaxpr)).lower(*jaxpr.in_avals).cost_analysis()["flops"]
+
+
+def _loops(jaxpr: Jaxpr | ClosedJaxpr) -> Iterator[JaxprEqn]:
+    """The loops of a program, but not those within them."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "scan":
+            yield eqn
+        else:
+            for value in jax.tree.leaves(list(eqn.params.values())):
+                if isinstance(value, Jaxpr | ClosedJaxpr):
+                    yield from _loops(value)
