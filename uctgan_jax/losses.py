@@ -42,7 +42,7 @@ def known_l1(*, completion: Array, target: Array, mask: Array) -> Array:
 
 
 def manifold_l1(*, code: Array, target_code: Array) -> Array:
-    """L_cc in manifold space: I_c and I_i share a code. Mean |E1(I_c) - E1(I_i)| over Z.
+    """L_cc in manifold space: I_c has the code it was made with. Mean |E1(I_c) - z_c| over Z.
 
     The caller decides where the gradient goes (BicycleGAN's latent regression sends it to the
     generator alone, lest E1 satisfy the term by itself).
