@@ -312,6 +312,8 @@ def test_killed_and_told_to_stop(tmp_path, picture_folder):
     """SIGKILL loses the steps since the last checkpoint; SIGTERM loses none and exits with 0."""
     process = start(tmp_path, picture_folder)
     wait_for_step(tmp_path, process, 12)
+    with pytest.raises(ValueError, match=f"another run is going on in {tmp_path}"):
+        training.train(run_config(picture_folder, num_train_steps=100_000), tmp_path)
     process.kill()
     process.wait()
     killed_at = records(tmp_path)[-1]["step"]

@@ -1,6 +1,7 @@
-"""Files that are written whole or not at all, and folders that can be written to."""
+"""Files that are written whole or not at all, and folders that are ours to write to."""
 
 import contextlib
+import fcntl
 import os
 import tempfile
 import threading
@@ -20,6 +21,29 @@ def make_writable(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise OSError(f"{folder} cannot be written: {error}") from error
+
+
+@contextlib.contextmanager
+def held_alone(lock: Path, *, busy: str) -> Iterator[None]:
+    """Keeps other processes out of a `with` on the same lock, however this one ends.
+
+    Where the file system has no locks, all are let in.
+
+    Args:
+      lock: a file, made if missing.
+      busy: the error's message.
+
+    Raises:
+        ValueError: if another process is within.
+    """
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(busy) from None
+        except OSError:  # Some shared ones of clusters are mounted without.
+            pass
+        yield
 
 
 @contextlib.contextmanager

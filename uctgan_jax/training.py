@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
@@ -20,7 +21,7 @@ from uctgan_jax import held_out
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.data import pipeline, sources
 from uctgan_jax.data.masks import MaskOptions
-from uctgan_jax.files import make_writable, write_text
+from uctgan_jax.files import held_alone, make_writable, write_text
 from uctgan_jax.growth import grow, grown_sizes, widened_prior
 from uctgan_jax.inpainting import read_model
 from uctgan_jax.metrics_log import MetricsLog
@@ -184,7 +185,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         The last state, as numpy arrays.
 
     Raises:
-        ValueError: if the config is unusable, before anything is compiled.
+        ValueError: if the config is unusable, or another run goes on in `workdir`, before anything
+            is compiled.
         ConfigMismatchError: if `workdir` holds a run of another config, or checkpoints without one.
         FileNotFoundError: if there is no model `config.init_from`.
         OtherNetworksError: if it, or the run in `workdir`, is of another version of this code.
@@ -230,11 +232,15 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         masks=MaskOptions(**config.mask),
         seed=config.seed,
     )
-    if jax.process_index() == 0:
-        write_text(workdir / "config.json", json.dumps(config_dict(config), indent=2) + "\n")
 
     # Told to stop while the last checkpoint is written, it is written all the same.
-    with PreemptionNotice() as preemption, Checkpoints(workdir / "checkpoints") as checkpoints:
+    with (
+        _alone_in(workdir),
+        PreemptionNotice() as preemption,
+        Checkpoints(workdir / "checkpoints") as checkpoints,
+    ):
+        if jax.process_index() == 0:
+            write_text(workdir / "config.json", json.dumps(config_dict(config), indent=2) + "\n")
         create = functools.partial(
             create_train_state,
             networks=networks,
@@ -342,6 +348,17 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             else:
                 _say(f"all {config.num_train_steps} steps are done")
     return parallel.fetch(state)
+
+
+def _alone_in(workdir: Path) -> contextlib.AbstractContextManager[None]:
+    """Keeps a second run out of the folder: the two would delete and overwrite each other's files.
+
+    The first process does so for all.
+    """
+    if jax.process_index() > 0:
+        return contextlib.nullcontext()
+    busy = f"another run is going on in {workdir}: wait for its end, or choose another workdir"
+    return held_alone(workdir / "lock", busy=busy)
 
 
 def _say(message: str) -> None:
