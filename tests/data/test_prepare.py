@@ -86,6 +86,19 @@ def test_damaged_pictures_are_skipped_and_listed(pictures, tmp_path):
     assert len(open_source(f"tfds:{tmp_path / 'out'}", split="train", image_size=8)) > 40
 
 
+def test_names_need_not_be_utf8(pictures, tmp_path):
+    damaged, sound = (
+        os.fsdecode(bytes(pictures) + name) for name in (b"/a\xe9.png", b"/b\xe9.png")
+    )
+    Path(damaged).write_bytes(b"damaged")
+    write_image(sound, np.zeros((9, 9, 3), np.uint8))
+    summary = prepare(pictures, tmp_path / "out", size=8)
+    assert [name for name, _ in summary["skipped"]] == ["a\udce9.png"]
+    assert (tmp_path / "out" / "skipped.txt").read_text().startswith("a\\xe9.png\t")
+    names = [name for split in examples(tmp_path / "out").values() for name, _ in split]
+    assert b"b\\xe9.png" in names
+
+
 def test_a_killed_run_goes_on_where_it_was(pictures, tmp_path):
     prepare(pictures, tmp_path / "straight", size=8, shard_pictures=5)
     script = tmp_path / "slow.py"

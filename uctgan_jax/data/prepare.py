@@ -14,7 +14,6 @@ that cannot be read are left out and listed in `skipped.txt`.
 
 import argparse
 import dataclasses
-import fcntl
 import functools
 import hashlib
 import io
@@ -34,7 +33,7 @@ from tqdm import tqdm
 
 from uctgan_jax.data.sources import split_folder
 from uctgan_jax.data.workers import check_main_is_guarded, cpu_count, map_in_processes
-from uctgan_jax.files import write_text
+from uctgan_jax.files import held_alone, write_text
 from uctgan_jax.images import read_image, resize_and_crop
 
 ENCODINGS = ("jpeg", "png")
@@ -88,11 +87,8 @@ def prepare(
     if not shards:
         raise ValueError(f"No pictures in {str(folder)!r}.")
     progress = _claim(output, folder, shards, size=size, encoding=encoding)
-    with open(progress / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"Another run is preparing {str(output)!r}.") from None
+    busy = f"Another run is preparing {str(output)!r}."
+    with held_alone(progress / "lock", busy=busy):
         missing = [shard for shard in shards if not (progress / f"{shard.stem}.json").exists()]
         _check_disk(missing, folder, progress, size=size, encoding=encoding)
         write = functools.partial(
@@ -197,7 +193,7 @@ def _write_shard(shard: _Shard, *, folder: Path, progress: Path, size: int, enco
         except (ValueError, OSError) as error:
             skipped.append((name, str(error).removeprefix(f"{folder / name}: ")))
             continue
-        example = {"image": io.BytesIO(picture), "filename": name}
+        example = {"image": io.BytesIO(picture), "filename": _as_text(name)}
         writer.write(features.serialize_example(features.encode_example(example)))
         count += 1
     writer.close()
@@ -205,6 +201,11 @@ def _write_shard(shard: _Shard, *, folder: Path, progress: Path, size: int, enco
     bytes_ = (progress / f"{shard.stem}.array_record").stat().st_size
     result = {"count": count, "bytes": bytes_, "skipped": skipped}
     write_text(progress / f"{shard.stem}.json", json.dumps(result))
+
+
+def _as_text(name: str) -> str:
+    """A file's name as UTF-8 can hold it: on disk it may be any bytes, which are escaped."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def _finish(
@@ -240,7 +241,8 @@ def _finish(
             )
         )
     skipped = [tuple(pair) for shard in shards for pair in results[shard]["skipped"]]
-    (output / "skipped.txt").write_text("".join(f"{name}\t{why}\n" for name, why in skipped))
+    lines = [f"{_as_text(name)}\t{_as_text(why)}\n" for name, why in skipped]
+    (output / "skipped.txt").write_text("".join(lines), encoding="utf-8")
     tfds.folder_dataset.write_metadata(
         data_dir=output,
         features=_features(size, encoding),
