@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
 from uctgan_jax.images import read_image
-from uctgan_jax.picture import read_picture, write_picture
+from uctgan_jax.picture import read_picture, with_completion, write_picture
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 RNG = np.random.default_rng(0)
@@ -46,7 +46,7 @@ def complete_and_write(path, data, mask=HOLE):
     completion = np.full(picture.pixels.shape, 77, np.uint8)
     if mask.shape != picture.pixels.shape[:2]:
         mask = mask.T
-    write_picture(path, picture, completion, mask)
+    write_picture(path, with_completion(picture, completion, mask))
     return picture, cv2.cvtColor(
         cv2.imread(str(path), cv2.IMREAD_UNCHANGED),
         cv2.COLOR_BGRA2RGBA if picture.stored.shape[2] == 4 else cv2.COLOR_BGR2RGB,
@@ -114,7 +114,7 @@ def test_profile_of_a_16_bit_picture(tmp_path):
     with_profile, _ = complete_and_write(tmp_path / "8.png", encode(RGB, icc_profile=PROFILE))
     deep = read_picture(encode_deep(DEEP[..., :3]))
     deep = type(deep)(deep.pixels, deep.stored, with_profile.icc_profile)
-    write_picture(tmp_path / "16.png", deep, deep.pixels, HOLE)
+    write_picture(tmp_path / "16.png", with_completion(deep, deep.pixels, HOLE))
     again = read_picture(tmp_path / "16.png")
     assert again.icc_profile == PROFILE
     np.testing.assert_array_equal(again.stored[~HOLE], DEEP[~HOLE][:, :3])
@@ -181,7 +181,7 @@ def test_refusals(tmp_path):
         read_picture(wide)
     picture = read_picture(encode(RGB))
     with pytest.raises(ValueError, match=r"mask \(12, 15\) must have .* \(12, 16\)"):
-        write_picture(tmp_path / "out.png", picture, RGB, HOLE[:, 1:])
+        with_completion(picture, RGB, HOLE[:, 1:])
 
 
 @pytest.mark.parametrize("exif", [Image.Exif(), oriented(6)], ids=["plain", "turned"])

@@ -12,6 +12,7 @@ from PIL import Image
 
 from uctgan_jax import web
 from uctgan_jax.images import write_image
+from uctgan_jax.picture import Picture
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def strokes_url(alpha):
 class TestOpenPicture:
     def test_pixels_come_as_they_are(self, tmp_path, image):
         write_image(tmp_path / "p.png", image)
-        np.testing.assert_array_equal(web.open_picture(tmp_path / "p.png"), image)
+        np.testing.assert_array_equal(web.open_picture(tmp_path / "p.png").pixels, image)
 
     @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n<b>"])
     def test_refuses_what_is_no_picture(self, tmp_path, content):
@@ -149,7 +150,7 @@ class TestDraw:
     def test_completions_and_the_reference_last(self, inpainter, image, mask):
         reference = image[::-1].copy()
         drawing, pictures = web.draw(
-            inpainter, image, mask, num_samples=4, seed=3, reference=reference
+            inpainter, Picture(image, image), mask, num_samples=4, seed=3, reference=reference
         )
         assert drawing.names == ("1", "2", "3", "4", "reference")
         pictures = np.stack(pictures)
@@ -172,12 +173,13 @@ class TestDraw:
         ],
     )
     def test_refuses_what_the_page_does_not_offer(self, inpainter, image, mask, options, message):
-        assert_refused(web.draw, inpainter, image, mask, message=message, **options)
+        picture = Picture(image, image)
+        assert_refused(web.draw, inpainter, picture, mask, message=message, **options)
 
 
 class TestWalk:
     def test_from_one_completion_to_another(self, inpainter, image, mask):
-        drawing, pictures = web.draw(inpainter, image, mask, num_samples=4, seed=0)
+        drawing, pictures = web.draw(inpainter, Picture(image, image), mask, num_samples=4, seed=0)
         start, middle, end = (
             web.walk(inpainter, drawing, start=1, end=3, percent=percent)
             for percent in (0, 50, 100)
@@ -190,7 +192,8 @@ class TestWalk:
 
 
 def test_examples_are_portraits_with_a_hole_in_the_face():
-    image, mask = web.example(web.EXAMPLES[0], 32)
+    picture, mask = web.example(web.EXAMPLES[0], 32)
+    image = picture.pixels
     assert image.shape == (32, 32, 3) and mask.shape == (32, 32)
     assert 0.2 < mask.mean() < 0.4 and image[mask > 0].std() > 20
 

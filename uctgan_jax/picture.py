@@ -70,18 +70,15 @@ def read_picture(source: str | Path | bytes) -> Picture:
     return Picture(pixels, pixels, profile)
 
 
-def write_picture(
-    path: str | Path, picture: Picture, completion: np.ndarray, mask: np.ndarray
-) -> None:
-    """Writes a completion as PNG: in the hole the completion, elsewhere the file's own pixels.
+def with_completion(picture: Picture, completion: np.ndarray, mask: np.ndarray) -> Picture:
+    """A picture with another hole: there the completion, elsewhere the file's own pixels.
 
     Depth, alpha channel and colour profile are the file's. A hole that is transparent throughout,
     as erasers leave it, becomes opaque: its completion could not be seen otherwise.
 
     Args:
-        path: of the PNG; missing folders are made, and there is never half a file.
         picture: what `read_picture` returned.
-        completion: uint8 [H, W, 3].
+        completion: uint8 [H, W, 3], the picture's `pixels` but for the hole.
         mask: [H, W] or [H, W, 1], nonzero = hole.
 
     Raises:
@@ -99,6 +96,17 @@ def write_picture(
     pixels[hole, :3] = completion[hole].astype(pixels.dtype) * scale
     if pixels.shape[2] == 4 and not pixels[hole, 3].any():
         pixels[hole, 3] = 255 * scale
+    return Picture(completion, pixels, picture.icc_profile)
+
+
+def write_picture(path: str | Path, picture: Picture) -> None:
+    """Writes a picture as PNG, as it is stored, with its colour profile.
+
+    Args:
+        path: of the PNG; missing folders are made, and there is never half a file.
+        picture: of any depth.
+    """
+    pixels = picture.stored
     to_bgr = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
     encoded = cv2.imencode(".png", cv2.cvtColor(pixels, to_bgr), (cv2.IMWRITE_PNG_COMPRESSION, 4))
     data = encoded[1].tobytes()

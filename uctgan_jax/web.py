@@ -32,6 +32,7 @@ from uctgan_jax.data.masks import MaskOptions, draw_mask
 from uctgan_jax.inpainting import Inpainter
 from uctgan_jax.interpolation import interpolate
 from uctgan_jax.metrics.posterior import FACE_WINDOW
+from uctgan_jax.picture import Picture, read_picture, with_completion, write_picture
 
 MAX_UPLOAD = "20mb"
 MAX_PIXELS = 16_000_000  # a phone's photograph has 12 million
@@ -63,13 +64,13 @@ class Drawing:
     """What one press of "Complete" made, and what is needed to make more of it.
 
     Attributes:
-        image: uint8 [H, W, 3], the picture.
+        picture: what was completed.
         mask: uint8 [H, W], 1 = hole.
         codes: float32 [K, Z], a code a completion.
         names: K captions.
     """
 
-    image: np.ndarray
+    picture: Picture
     mask: np.ndarray
     codes: np.ndarray
     names: tuple[str, ...]
@@ -80,8 +81,8 @@ def refusal(message: str) -> gr.Error:
     return gr.Error(html.escape(message), print_exception=False)
 
 
-def open_picture(path: str | Path) -> np.ndarray:
-    """Reads an upload as uint8 RGB [H, W, 3].
+def open_picture(path: str | Path) -> Picture:
+    """Reads an upload, with all that its file holds.
 
     Raises: gr.Error for a file that is no whole picture, or one too large or too small.
     """
@@ -105,16 +106,16 @@ def open_picture(path: str | Path) -> np.ndarray:
             f"The picture has {width} x {height} pixels. It needs {MIN_SIDE} or more a side."
         )
     try:
-        return images.read_image(data)
+        return read_picture(data)
     except ValueError as error:
         raise refusal("This picture is damaged: it cannot be read to its end.") from error
 
 
-def example(index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A portrait drawn here and now, uint8 [size, size, 3], and a mask of its face [size, size]."""
+def example(index: int, size: int) -> tuple[Picture, np.ndarray]:
+    """A portrait drawn here and now, [size, size, 3], and a mask of its face [size, size]."""
     image = avatars.render(avatars.sample_attributes("test", index), size)
     face = MaskOptions("window", region=FACE_WINDOW)
-    return image, draw_mask(np.random.default_rng(0), face, image_size=size)[..., 0]
+    return Picture(image, image), draw_mask(np.random.default_rng(0), face, image_size=size)[..., 0]
 
 
 def view(image: np.ndarray) -> np.ndarray:
@@ -182,7 +183,7 @@ def brushed_hole(brushed: str | None, height: int, width: int) -> np.ndarray:
 
 def draw(
     inpainter: Inpainter,
-    image: np.ndarray,
+    picture: Picture,
     mask: np.ndarray,
     *,
     num_samples: int,
@@ -204,15 +205,15 @@ def draw(
     if seed is None or not 0 <= seed < 2**31:
         raise refusal("The draw must be a number from 0 to 2147483647.")
     try:
-        made = [inpainter.complete(image, mask, num_samples, seed, select=select)]
+        made = [inpainter.complete(picture.pixels, mask, num_samples, seed, select=select)]
         if reference is not None:
-            made.append(inpainter.complete(image, mask, instances=[reference]))
+            made.append(inpainter.complete(picture.pixels, mask, instances=[reference]))
     except ValueError as error:
         raise refusal(str(error)) from error
     codes = np.concatenate([completions.codes for completions in made])
-    pictures = [picture for completions in made for picture in completions.images]
+    completed = [image for completions in made for image in completions.images]
     names = [str(k + 1) for k in range(num_samples)] + [REFERENCE] * (reference is not None)
-    return Drawing(image, mask, codes, tuple(names)), pictures
+    return Drawing(picture, mask, codes, tuple(names)), completed
 
 
 def walk(
@@ -230,7 +231,7 @@ def walk(
     way = interpolate(drawing.codes[start], drawing.codes[end], WALK_STEPS + 1)
     place = round(float(np.clip(percent, 0, 100)) / 100 * WALK_STEPS)
     completions = inpainter.complete(
-        drawing.image, drawing.mask, codes=np.asarray(way)[place : place + 1]
+        drawing.picture.pixels, drawing.mask, codes=np.asarray(way)[place : place + 1]
     )
     return completions.images[0]
 
@@ -253,13 +254,13 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
     ]
     examples = [example(index, inpainter.image_size) for index in EXAMPLES]
 
-    def show(image: np.ndarray, mask: np.ndarray | None = None) -> dict:
+    def show(new: Picture, mask: np.ndarray | None = None) -> dict:
         """A new picture to brush on; whatever was made of the last one goes."""
-        shown = view(image)
+        shown = view(new.pixels)
         hole = "" if mask is None else strokes(mask, *shown.shape[:2])
         return {
             upload: None,  # so that the next picture can be dropped there
-            picture: image,
+            picture: new,
             brush: gr.HTML(value=hole, picture=data_url(shown, "jpeg")),
             drawing: None,
             gallery: gr.Gallery([], selected_index=None),
@@ -270,15 +271,15 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
     def take_upload(path: str) -> dict:
         return show(open_picture(path))
 
-    def use_next(image: np.ndarray | None) -> dict:
-        _check_kept(image)
-        return show(image)
+    def use_next(kept_picture: Picture | None) -> dict:
+        _check_kept(kept_picture)
+        return show(kept_picture)
 
     def choose_example(event: gr.SelectData) -> dict:
         return show(*examples[event.index])
 
     def add_reference(path: str) -> dict:
-        image = open_picture(path)
+        image = open_picture(path).pixels
         return {
             reference: images.resize_and_crop(image, inpainter.image_size),
             reference_view: gr.Image(view(image), visible=True),
@@ -293,7 +294,7 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
         }
 
     def complete(
-        image: np.ndarray | None,
+        chosen_picture: Picture | None,
         brushed: str | None,
         num_samples: int,
         seed: int,
@@ -301,12 +302,12 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
         guide: np.ndarray | None,
         progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here
     ) -> dict:
-        _check_kept(image)
-        mask = brushed_hole(brushed, *image.shape[:2])
+        _check_kept(chosen_picture)
+        mask = brushed_hole(brushed, *chosen_picture.pixels.shape[:2])
         progress(0.1, desc=f"Drawing {num_samples} completions")
         drawn, completions = draw(
             inpainter,
-            image,
+            chosen_picture,
             mask,
             num_samples=num_samples,
             seed=seed,
@@ -339,11 +340,12 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
     def step(drawn: Drawing, start: int, end: int, percent: float) -> dict:
         _check_kept(drawn)
         image = walk(inpainter, drawn, start=start, end=end, percent=percent)
+        completed_picture = with_completion(drawn.picture, image, drawn.mask)
         # A new name each time: two readers never share a file.
         path = Path(download.GRADIO_CACHE) / secrets.token_hex(16) / "completion.png"
-        images.write_image(path, image)
+        write_picture(path, completed_picture)
         return {
-            kept: image,
+            kept: completed_picture,
             kept_view: view(image),
             download: gr.DownloadButton(value=path),
         }
@@ -375,7 +377,7 @@ def build_page(inpainter: Inpainter) -> gr.Blocks:
                     height=84,
                 )
                 thumbnails = gr.Gallery(
-                    [view(image) for image, _ in examples],
+                    [view(portrait.pixels) for portrait, _ in examples],
                     label="Examples",
                     show_label=False,
                     columns=len(examples),
@@ -526,8 +528,8 @@ def _step(number: int, title: str) -> None:
 
 def warm_up(inpainter: Inpainter) -> None:
     """Compiles what the page's first reader would otherwise wait for."""
-    image, mask = example(EXAMPLES[0], inpainter.image_size)
-    drawing, _ = draw(inpainter, image, mask, num_samples=8, seed=0, reference=image)
+    portrait, mask = example(EXAMPLES[0], inpainter.image_size)
+    drawing, _ = draw(inpainter, portrait, mask, num_samples=8, seed=0, reference=portrait.pixels)
     walk(inpainter, drawing, start=0, end=1, percent=50)
 
 

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.server import Server, launch_chromium
 from uctgan_jax import web
-from uctgan_jax.images import read_image, write_image
+from uctgan_jax.images import read_image
+from uctgan_jax.picture import Picture, read_picture, write_picture
 
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 pytestmark = pytest.mark.browser
 
 expect.set_options(timeout=60_000)  # what takes long here is a busy machine
@@ -53,7 +55,8 @@ def page(chromium, server):
 @pytest.fixture
 def picture(tmp_path):
     path = tmp_path / "picture.png"
-    write_image(path, np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
+    write_picture(path, Picture(pixels, pixels, PROFILE))
     return path
 
 
@@ -104,11 +107,11 @@ def kept_source(page: Page) -> str:
     return page.locator("#kept img").get_attribute("src")
 
 
-def download(page: Page) -> np.ndarray:
+def download(page: Page) -> Picture:
     with page.expect_download() as waiting:
         page.get_by_role("button", name="Download").click()
     assert waiting.value.suggested_filename.endswith(".png")
-    return read_image(waiting.value.path())
+    return read_picture(waiting.value.path())
 
 
 def test_from_an_upload_to_a_downloaded_completion(page, server, picture):
@@ -120,7 +123,9 @@ def test_from_an_upload_to_a_downloaded_completion(page, server, picture):
     assert len({shown.tobytes() for shown in pictures}) == 4
 
     keep(page, 2)
-    image, result = read_image(picture), download(page)
+    image, downloaded = read_image(picture), download(page)
+    assert downloaded.icc_profile == PROFILE
+    result = downloaded.pixels
     np.testing.assert_array_equal(result[hole == 0], image[hole == 0])
     assert (result[hole > 0] != image[hole > 0]).any(axis=-1).mean() > 0.9
     np.testing.assert_allclose(web.view(result).astype(int), pictures[2], atol=1)
@@ -129,7 +134,7 @@ def test_from_an_upload_to_a_downloaded_completion(page, server, picture):
     middle = kept_source(page)
     page.locator("#distance input[type=range]").fill("100")
     expect(page.locator("#kept img")).not_to_have_attribute("src", middle)
-    np.testing.assert_allclose(web.view(download(page)).astype(int), pictures[0], atol=1)
+    np.testing.assert_allclose(web.view(download(page).pixels).astype(int), pictures[0], atol=1)
 
     # The kept completion is the next picture, with nothing brushed and nothing completed.
     page.get_by_role("button", name="Use as next picture").click()
@@ -264,9 +269,9 @@ def test_readers_have_their_own_pictures(chromium, page, server, picture):
     complete(other)
     keep(page, 0)
     keep(other, 0)
-    assert download(page).shape == (32, 32, 3)
+    assert download(page).pixels.shape == (32, 32, 3)
     image = read_image(picture)
-    np.testing.assert_array_equal(download(other)[hole == 0], image[hole == 0])
+    np.testing.assert_array_equal(download(other).pixels[hole == 0], image[hole == 0])
     other.close()
 
 
