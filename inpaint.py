@@ -118,6 +118,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status, having said what is wrong in one line."""
     arguments = parse_arguments(argv)
+    sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may be any bytes.
     compilation_cache.enable()
     options = dict(
         num_samples=arguments.num_samples,

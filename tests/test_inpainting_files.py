@@ -1,6 +1,7 @@
 """Folders of completions: what is compiled, what stops a run and what does not."""
 
 import itertools
+import json
 
 import jax
 import numpy as np
@@ -81,9 +82,21 @@ def test_a_file_that_cannot_be_written_leaves_the_folder_unfinished(
         patch.setattr(inpainting_files, "write_image", full)
         with pytest.raises(OSError, match="no space"):
             complete_file(on_two_devices, image, mask, out, num_samples=2)
-    assert not (out / "scores.json").exists()
+    # What is there has no scores, and goes when the next run writes less.
+    scores = json.loads((out / "scores.json").read_text())
+    assert scores["completions"] == [None, None]
+    assert complete_file(on_two_devices, image, mask, out, num_samples=1, skip_finished=True)
+    assert {path.name for path in out.iterdir()} == {"000.png", "grid.png", "scores.json"}
     assert complete_file(on_two_devices, image, mask, out, num_samples=2, skip_finished=True)
-    assert (out / "scores.json").exists()
+    assert json.loads((out / "scores.json").read_text())["completions"][1]["file"] == "001.png"
+
+
+def test_options_may_be_numbers_of_numpy(on_two_devices, tmp_path):
+    ((image, mask),) = write_pictures(tmp_path, [(32, 32)]).values()
+    options = dict(num_samples=2, temperature=np.float32(0.5), walk=(0, np.int64(1)))
+    assert complete_file(on_two_devices, image, mask, tmp_path / "out", seed=np.int64(3), **options)
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert (scores["seed"], scores["temperature"], scores["walk"]) == (3, 0.5, [0, 1])
 
 
 def test_names_that_only_differ_in_how_accents_are_stored_are_a_pair(tmp_path):

@@ -2,7 +2,8 @@
 
 The completions of a picture are a folder: `000.png`, `001.png` ..., all of them side by side in
 `grid.png`, a walk from one to another in `walk.gif` if it is asked for, and `scores.json`. That one
-is written last and says what all of it was made from, so it also tells what is finished.
+says what all of it was made from. It is written first without the scores and last with them, so it
+also tells what is finished.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from uctgan_jax.images import (
 )
 from uctgan_jax.inpainting import Inpainter
 from uctgan_jax.interpolation import interpolate
-from uctgan_jax.picture import read_picture, write_picture
+from uctgan_jax.picture import read_picture, with_completion, write_picture
 
 GRID = "grid.png"
 WALK = "walk.gif"
@@ -98,11 +99,11 @@ def complete_file(
         "checkpoint": {"step": inpainter.step, "digest": inpainter.digest},
         "guidance": inpainter.networks.guidance,
         "num_samples": len(names),
-        "seed": None if instances else seed,
-        "temperature": None if instances else temperature,
+        "seed": None if instances else int(seed),
+        "temperature": None if instances else float(temperature),
         "select": select,
         "mask_convention": mask_convention,
-        "walk": walk and list(walk),
+        "walk": None if walk is None else [int(number) for number in walk],
     }
     if skip_finished and _is_finished(output, origin):
         return False
@@ -127,8 +128,10 @@ def complete_file(
     )
     for name in earlier:
         (output / name).unlink(missing_ok=True)
+    # So that a later run knows what to remove if this one is broken off.
+    _write_scores(output, origin, [None] * len(names))
     for name, completion in zip(names, result.images, strict=True):
-        write_picture(output / name, picture, completion, hole)
+        write_picture(output / name, with_completion(picture, completion, hole))
     write_image(output / GRID, _grid(picture.pixels, hole, result.images, references))
     if walk is not None:
         frames = _walk_frames(inpainter, picture.pixels, hole, result.codes[list(walk)])
@@ -137,7 +140,7 @@ def complete_file(
         {"file": name, "realism": _json_number(real), "difference": _json_number(different)}
         for name, real, different in zip(names, result.realism, result.difference, strict=True)
     ]
-    write_text(output / SCORES, json.dumps({**origin, "completions": scores}, indent=2) + "\n")
+    _write_scores(output, origin, scores)
     return True
 
 
@@ -279,6 +282,14 @@ def _walk_frames(
         completions = inpainter.complete(image, hole, codes=codes).images
         frames += [resize(completion, height, width) for completion in completions]
     return np.stack(frames)
+
+
+def _write_scores(
+    output: Path, origin: Mapping[str, Any], scores: Sequence[Mapping[str, Any] | None]
+) -> None:
+    """Writes what the completions of a folder were made from, and their scores or None for each."""
+    output.mkdir(parents=True, exist_ok=True)
+    write_text(output / SCORES, json.dumps({**origin, "completions": scores}, indent=2) + "\n")
 
 
 def _is_finished(output: Path, origin: Mapping[str, Any]) -> bool:
