@@ -79,6 +79,21 @@ def test_paired_masks_follow_their_pictures(masks, tmp_path):
     assert 0 < flips < 27
 
 
+def test_the_picture_that_stands_in_for_a_damaged_one_has_its_own_mask(tmp_path):
+    for i in range(3):
+        write_image(tmp_path / "test" / f"{i}.png", np.full((10, 10, 3), 100 * i, np.uint8))
+        mask = np.zeros((10, 10), np.uint8)
+        mask[: i + 1] = 255
+        write_image(tmp_path / "masks" / "test" / f"{i}.png", mask)
+    (tmp_path / "test" / "1.png").write_bytes(b"damaged")
+    source = FolderSource(tmp_path, split="test", max_corrupt=1)
+    masks = MaskOptions(f"paired:{tmp_path / 'masks'}")
+    options = dict(image_size=10, masks=masks, batch_size=3, seed=0, num_examples=3)
+    (batch,) = eval_batches(source, **options)
+    assert batch["image"][:, 0, 0, 0].tolist() == [0, 200, 200]
+    assert batch["mask"].mean((1, 2, 3)).round(3).tolist() == [0.1, 0.3, 0.3]
+
+
 def test_accents_may_be_written_in_either_way(tmp_path):
     apart, together = (unicodedata.normalize(form, "Zoë") for form in ("NFD", "NFC"))
     write_image(tmp_path / "pictures" / "test" / f"{apart}.png", np.zeros((10, 10, 3), np.uint8))

@@ -273,7 +273,7 @@ def _mask_drawer(
         def draw(random, numbers, flips, new_array):
             masks = new_array((len(random), image_size, image_size, 1), np.uint8)
             for row, i, flipped in zip(masks, numbers.tolist(), flips.tolist(), strict=True):
-                _put(row, paired[i], flipped)
+                _put(row, paired[source.stand_in(i)], flipped)
             return masks
 
     else:

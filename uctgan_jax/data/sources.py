@@ -7,6 +7,7 @@ it draws its pictures for the first time.
 
 import bisect
 import hashlib
+import itertools
 import os
 import re
 import threading
@@ -125,14 +126,18 @@ class _TolerantSource:
         self._lock = threading.Lock()  # pictures are read in several threads
 
     def __getitem__(self, i: int) -> np.ndarray:
-        for step in range(len(self)):
-            j = (i + step) % len(self)
-            if j in self._corrupt and len(self._corrupt) <= self._max_corrupt:
-                continue
+        while True:
+            j = self.stand_in(i)
             try:
                 return self._read(j)
             except (ValueError, OSError) as error:
                 self._report(j, error)
+
+    def stand_in(self, i: int) -> int:
+        """Which picture comes for number i, once it was read: itself, unless it is damaged."""
+        for j in itertools.chain(range(i, len(self)), range(i)):
+            if j not in self._corrupt or len(self._corrupt) > self._max_corrupt:
+                return j
         raise CorruptDataError(f"{self.name}: no picture can be read.")
 
     def _report(self, i: int, error: Exception) -> None:
