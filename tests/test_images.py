@@ -7,7 +7,14 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from uctgan_jax.images import contact_sheet, read_image, read_mask, resize_and_crop, write_image
+from uctgan_jax.images import (
+    contact_sheet,
+    read_image,
+    read_mask,
+    resize,
+    resize_and_crop,
+    write_image,
+)
 
 RED = (255, 0, 0)
 
@@ -154,7 +161,7 @@ def test_write_image_round_trip_and_no_remains(tmp_path):
     assert sorted(os.listdir(tmp_path / "new")) == ["a.png", "b.png"]
 
 
-def testresize_and_crop_takes_the_centre():
+def test_resize_and_crop_takes_the_centre():
     image = np.zeros((4, 12, 3), np.uint8)
     image[:, 4:8] = RED
     assert (resize_and_crop(image, 4) == RED).all()
@@ -164,7 +171,14 @@ def testresize_and_crop_takes_the_centre():
     np.testing.assert_array_equal(resize_and_crop(unchanged, 8), unchanged)
 
 
-def testresize_and_crop_averages_areas_and_takes_extreme_shapes():
+def test_resize_averages_along_a_side_that_shrinks_though_the_other_grows():
+    stripes = np.zeros((8, 40, 3), np.uint8)
+    stripes[:, ::2] = 200
+    for picture in (stripes, stripes.swapaxes(0, 1)):
+        np.testing.assert_array_equal(resize(picture, 20, 20), np.full((20, 20, 3), 100))
+
+
+def test_resize_and_crop_averages_areas_and_takes_extreme_shapes():
     checkers = (np.indices((8, 8)).sum(0) % 2 * 200).astype(np.uint8)[..., None].repeat(3, 2)
     np.testing.assert_array_equal(resize_and_crop(checkers, 4), np.full((4, 4, 3), 100))
     assert resize_and_crop(smooth(20, 3000), 64).shape == (64, 64, 3)

@@ -103,6 +103,17 @@ def test_one_stray_gradient_does_not_carry_the_parameters_away(player):
     assert max(distances[400:]) < 0.3
 
 
+def test_what_had_nothing_to_learn_at_first_still_learns():
+    optimizer = make_optimizers(**_rates(discriminator_learning_rate=0.05)).discriminator
+    params = {"kernel": np.zeros((8, 4), np.float32)}
+    grads = {"kernel": np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)}
+    state = optimizer.init(params)
+    for _ in range(3):
+        _, state = optimizer.update(params, state, params)  # zeros
+    updates, _ = optimizer.update(grads, state, params)
+    assert np.abs(updates["kernel"]).max() > 1e-3
+
+
 def test_usual_gradients_are_left_as_they_are():
     rng = np.random.default_rng(1)
     ours = make_optimizers(**_rates()).generator

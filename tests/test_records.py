@@ -48,6 +48,18 @@ def test_a_line_that_was_cut_off_is_lost_alone(tmp_path, cut):
     assert records.path.read_bytes() == data
 
 
+def test_a_line_that_was_damaged_is_lost_alone(tmp_path):
+    records = Records(tmp_path, OPTIONS)
+    for index in range(3):
+        records.add(record(index))
+    lines = records.path.read_bytes().splitlines(keepends=True)
+    lines[2] = b"\xff" * 9 + b"\n"
+    records.path.write_bytes(b"".join(lines))
+    again = Records(tmp_path, OPTIONS)
+    assert again.get(1, "picture 1") is None
+    assert again.get(0, "picture 0") is not None and again.get(2, "picture 2") is not None
+
+
 def test_a_first_line_that_was_cut_off_is_written_again(tmp_path):
     path = Records(tmp_path, OPTIONS).path
     head = path.read_bytes()

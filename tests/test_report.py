@@ -152,6 +152,8 @@ def test_published_figures_carry_their_certainty(report):
     if report["protocol"] == "paper":
         assert "from memory, not confirmed" in cells(report)
         assert cells(report).count("published, confirmed") == 4
+    else:
+        assert "published, confirmed" not in cells(report)
 
 
 def test_two_systems_stand_side_by_side(two_systems):

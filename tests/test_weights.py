@@ -42,6 +42,19 @@ def test_weights_come_back_to_half_precision(tmp_path, params):
     assert read_weights(tmp_path)[3] == sha
 
 
+def test_weights_that_cannot_be_written_leave_the_earlier_ones(tmp_path, params, monkeypatch):
+    write_weights(tmp_path, params, CONFIG, 12)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*arguments, **arrays):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match="no space"):
+        write_weights(tmp_path, jax.tree.map(lambda x: x + 1, params), CONFIG, 13)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_the_guide_is_kept_with_fewer_bits(tmp_path):
     kernel = np.random.default_rng(0).normal(size=(256, 256)).astype(np.float32)
     sizes = {}

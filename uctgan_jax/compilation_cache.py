@@ -9,8 +9,15 @@ import jax
 
 
 def enable() -> None:
-    """Keeps compiled programs in `$JAX_COMPILATION_CACHE_DIR`, else `~/.cache/uctgan_jax/xla`."""
-    default = Path("~/.cache/uctgan_jax/xla").expanduser()
-    directory = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(default))
+    """Keeps compiled programs in `$JAX_COMPILATION_CACHE_DIR`, else `~/.cache/uctgan_jax/xla`.
+
+    Nowhere without either, as of a user that a container does not know.
+    """
+    directory = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if directory is None:
+        try:
+            directory = str(Path("~/.cache/uctgan_jax/xla").expanduser())
+        except RuntimeError:
+            return
     jax.config.update("jax_compilation_cache_dir", directory)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

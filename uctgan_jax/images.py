@@ -162,9 +162,12 @@ def resize_and_crop(image: np.ndarray, size: int) -> np.ndarray:
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """A picture at another size, uint8 [height, width, ...]: area filter down, cubic up."""
-    smaller = height < image.shape[0]
-    filter_ = cv2.INTER_AREA if smaller else cv2.INTER_CUBIC
-    return cv2.resize(image, (width, height), interpolation=filter_)
+    least = min(height, image.shape[0]), min(width, image.shape[1])
+    if least != image.shape[:2]:  # One side may grow, though.
+        image = cv2.resize(image, least[::-1], interpolation=cv2.INTER_AREA)
+    if least == (height, width):
+        return image
+    return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
 def _read(source: str | Path | bytes) -> bytes:

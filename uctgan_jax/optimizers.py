@@ -107,7 +107,8 @@ def _clip_stray_gradients() -> optax.GradientTransformation:
     ) -> tuple[optax.Updates, _UsualLength]:
         length = optax.tree.norm(updates)
         usual = state.total / jnp.maximum(state.weight, 1e-6)
-        limit = jnp.where(state.weight > 0, _LONGEST_GRADIENT * usual, length)
+        # Zeros are not usual: a D that had nothing to learn yet would never learn anything.
+        limit = jnp.where(usual > 0, _LONGEST_GRADIENT * usual, length)
         scale = jnp.minimum(1.0, limit / jnp.maximum(length, 1e-30))
         state = _UsualLength(
             total=_LATELY * state.total + (1 - _LATELY) * scale * length,

@@ -1,6 +1,7 @@
 """What was measured on each picture, kept on disk, so that a broken-off evaluation goes on."""
 
 import base64
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping
@@ -56,8 +57,9 @@ class Records:
             with self.path.open("r+b") as file:
                 file.truncate(sum(len(line) + 1 for line in lines))
         for line in lines[1:]:
-            record = json.loads(line, object_hook=_decode)
-            self._records[record["index"], record["inputs"]] = record
+            with contextlib.suppress(ValueError):  # A damaged one's picture is measured again.
+                record = json.loads(line, object_hook=_decode)
+                self._records[record["index"], record["inputs"]] = record
         return bool(lines)
 
 

@@ -20,7 +20,7 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from uctgan_jax.files import write_atomically, write_text
+from uctgan_jax.files import write_atomically
 from uctgan_jax.nets import Networks
 
 PyTree = Any
@@ -122,10 +122,14 @@ def write_weights(folder: Path, params: PyTree, config: Mapping[str, Any], step:
             raise ValueError(f"parameter {name} has values that float16 cannot hold")
         halves[name] = half
     folder.mkdir(parents=True, exist_ok=True)
-    with write_atomically(folder / WEIGHTS) as file:
-        np.savez_compressed(file, **halves)
     model = {"step": int(step), "digest": digest(_tree(halves)), "config": dict(config)}
-    write_text(folder / MODEL, json.dumps(model, indent=2) + "\n")
+    # Both are there before one of them takes the place of an earlier model's.
+    with (
+        write_atomically(folder / MODEL) as description,
+        write_atomically(folder / WEIGHTS) as file,
+    ):
+        np.savez_compressed(file, **halves)
+        description.write((json.dumps(model, indent=2) + "\n").encode())
 
 
 def _rounded(array: np.ndarray, bits: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from uctgan_jax.metrics.torch_file import read_torch_file
+from uctgan_jax.metrics.torch_file import _Storage, _Tensor, read_torch_file
 
 DATA = Path(__file__).parent / "data"
 
@@ -50,6 +50,14 @@ def test_a_file_cut_short_is_refused(tmp_path, name):
     path.write_bytes((DATA / name).read_bytes()[:-60])
     with pytest.raises(ValueError, match="is not a PyTorch file"):
         read_torch_file(path)
+
+
+@pytest.mark.parametrize(("offset", "stride"), [(1, (-1,)), (-1, (1,))])
+def test_a_tensor_before_its_storage_is_refused(offset, stride):
+    storage = _Storage(np.float32, np.arange(3, dtype=np.float32).tobytes())
+    np.testing.assert_array_equal(_Tensor(storage, 1, (2,), (1,)).array(), [1, 2])
+    with pytest.raises(EOFError, match="beyond its storage"):
+        _Tensor(storage, offset, (2,), stride).array()
 
 
 def test_other_files_are_refused(tmp_path):

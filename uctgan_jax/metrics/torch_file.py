@@ -63,7 +63,8 @@ class _Tensor:
         flat = np.frombuffer(self.storage.data, self.storage.dtype)[self.offset :]
         strides = [step * flat.itemsize for step in self.stride]
         needed = 1 + sum(step * (n - 1) for step, n in zip(self.stride, self.size, strict=True))
-        if 0 not in self.size and len(flat) < needed:
+        negative = min([self.offset, *self.stride, *self.size]) < 0
+        if negative or (0 not in self.size and len(flat) < needed):
             raise EOFError("a tensor reaches beyond its storage")
         return np.lib.stride_tricks.as_strided(flat, self.size, strides).copy()
 
