@@ -9,7 +9,7 @@ import pytest
 
 from configs import default
 from tests.conftest import TINY_MODEL, model_params
-from uctgan_jax import Inpainter
+from uctgan_jax import Inpainter, inpainting
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.inpainting import sample_normal, saved_steps
 from uctgan_jax.interpolation import interpolate
@@ -195,6 +195,32 @@ def test_guidance_carries_codes_past_where_the_guide_does(inpainter, picture, tm
         ValueError, match=r"guidance \(2\) needs a model with a guide: .*alone has none"
     ):
         Inpainter.load(tmp_path / "alone", guidance=2)
+
+
+@pytest.mark.parametrize(
+    ("options", "share"),
+    [
+        (dict(kind="center", hole_share=(0.2, 0.25)), 0.2),
+        (dict(kind="center", hole_share=(0.5, 0.5)), 1 / 4),
+        # A hole of a sixteenth was in training, though `hole_share` does not say so.
+        (dict(kind="window", region=(0.0, 0.0, 0.25, 0.25)), 1 / 16),
+        (dict(kind="paired:/masks"), 1 / 16),
+    ],
+)
+def test_a_hole_as_in_training_is_seen_as_in_training(
+    inpainter, picture, monkeypatch, options, share
+):
+    config = inpainter.config.copy_and_resolve_references()
+    config.mask.update(options)
+    model = Inpainter(config, jax.device_get(inpainter.params), 7, "", devices=inpainter.devices)
+
+    def place(mask, size, hole_share):
+        assert hole_share == share
+        raise InterruptedError
+
+    monkeypatch.setattr(inpainting, "place_windows", place)
+    with pytest.raises(InterruptedError):
+        model.complete(*picture)
 
 
 def test_scores_are_those_of_the_completions_in_their_order(inpainter, picture):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tqdm import tqdm
 
 from uctgan_jax import images as host_images
 from uctgan_jax.blending import paste
+from uctgan_jax.data.masks import MaskOptions, least_hole_share
 from uctgan_jax.nets import Networks, build_networks
 from uctgan_jax.selection import (
     check_selection,
@@ -284,11 +286,13 @@ class Inpainter:
                 )
             config["model"]["guidance"] = guidance
         try:
-            model = cls(ml_collections.ConfigDict(config), params, step, digest)
+            sizes = {"image_size": config["image_size"], "compute_dtype": config["compute_dtype"]}
+            inspect.signature(build_networks).bind(**sizes, **config["model"])
         except TypeError as error:  # A field of its config that there is not here.
             raise OtherNetworksError(
-                f"{path} was saved by another version of this code: {error}"
+                f"{path} was saved by another version of this code: config.model has {error}"
             ) from error
+        model = cls(ml_collections.ConfigDict(config), params, step, digest)
         check_generator(params, model.networks, source=str(path), optional=["guide"])
         return model
 
@@ -368,6 +372,7 @@ class Inpainter:
         """`project` with the mask as the model sees it, uint8 [S, S, 1]."""
         if not len(images):
             raise ValueError("images ([]) must hold one picture or more")
+        images = [np.asarray(image) for image in images]
         for image in images:
             _check_image(image)
         squares = [host_images.resize_and_crop(image, self.image_size) for image in images]
@@ -499,7 +504,7 @@ class Inpainter:
 
         So a square picture with such a hole as in training is seen whole, as in training.
         """
-        return min(max(min(self.config.mask.hole_share), 1 / 16), 1 / 4)
+        return min(max(least_hole_share(MaskOptions(**self.config.mask)), 1 / 16), 1 / 4)
 
     def _generate(
         self, views: Sequence[tuple[np.ndarray, np.ndarray]], codes: np.ndarray

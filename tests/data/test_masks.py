@@ -9,6 +9,7 @@ from uctgan_jax.data.masks import (
     check_mask_options,
     draw_mask,
     draw_masks,
+    least_hole_share,
 )
 
 FACE = (0.25, 0.25, 0.797, 0.75)
@@ -156,6 +157,8 @@ def test_free_forms_are_strokes():
         ({"kind": "box,"}, "Unknown mask kind ''"),
         ({"kind": "half,boxes", "hole_share": (0.1, 0.5)}, "does not fit"),
         ({"hole_share": (0.4, 0.2)}, "lowest <= highest"),
+        ({"hole_share": (0.3,)}, r"\(0.3,\) must be \(lowest, highest\)"),
+        ({"kind": "half", "hole_share": (0.3,)}, r"\(0.3,\) must be \(lowest, highest\)"),
         ({"hole_share": (0.0, 0.2)}, "0 < lowest"),
         ({"hole_share": (0.1, 1.0)}, "highest < 1"),
         ({"hole_share": (0.1, 0.5)}, "does not fit.*0.250"),
@@ -173,3 +176,34 @@ def test_impossible_requests(change, message):
         check_mask_options(impossible, image_size=64)
     with pytest.raises(ValueError, match=message):
         draw_mask(np.random.default_rng(0), impossible, image_size=64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "message"),
+    [
+        ("folder", ValueError, "'folder' must name a folder: folder:PATH"),
+        ("paired:", ValueError, "'paired:' must name a folder: paired:PATH"),
+        ("folder:/no/such", FileNotFoundError, "Mask folder '/no/such' does not exist"),
+        ("folder:.", ValueError, "lowest <= highest"),
+    ],
+)
+def test_mask_files_that_cannot_be_meant(kind, error, message):
+    options = MaskOptions(kind, hole_share=(0.5, 0.1))
+    with pytest.raises(error, match=message):
+        check_mask_options(options, image_size=64)
+
+
+@pytest.mark.parametrize(
+    ("kind", "least"),
+    [
+        ("box,free_form", 0.2),
+        ("folder:masks", 0.2),
+        ("window", 0.125),
+        ("box,half", 0.0625),
+        ("every_other_line,window", 0.0625),
+        ("paired:masks", 0.0),
+    ],
+)
+def test_the_least_hole_is_that_of_any_kind(kind, least):
+    options = MaskOptions(kind, hole_share=(0.2, 0.3), region=(0.0, 0.25, 0.5, 0.5))
+    assert least_hole_share(options) == least

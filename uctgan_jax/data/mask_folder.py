@@ -14,6 +14,7 @@ import numpy as np
 from absl import logging
 from tqdm import tqdm
 
+from uctgan_jax.data.masks import check_hole_share
 from uctgan_jax.data.workers import cpu_count
 from uctgan_jax.images import pictures_by_name, pictures_under, read_mask, resize_and_crop
 
@@ -38,9 +39,10 @@ class MaskFolder:
             masks without a hole or without a known pixel are left out.
           convention: "white_is_hole" or "black_is_hole".
 
-        Raises: FileNotFoundError for a folder without pictures; ValueError if no mask has such a
-          share, or a file is damaged.
+        Raises: FileNotFoundError for a folder without pictures; ValueError if the share makes no
+          sense, no mask has it, or a file is damaged.
         """
+        check_hole_share(hole_share)
         files = pictures_under(Path(path).expanduser())
         if not files:
             raise FileNotFoundError(f"No mask files in {str(path)!r}.")

@@ -22,6 +22,8 @@ Masks from files are in `mask_folder.py`.
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -29,7 +31,9 @@ import numpy as np
 MASK_KINDS = (
     "center", "window", "box", "boxes", "free_form", "blobs", "half", "border", "every_other_line",
 )  # fmt: skip
-_FIXED_SHARE = ("window", "half", "every_other_line")
+FILE_KINDS = ("folder", "paired")  # before a colon and a path, see `mask_folder`
+# Of these the share of the region is known, and `hole_share` is not looked at.
+_FIXED_SHARES = {"window": 1.0, "half": 0.5, "every_other_line": 0.5}
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 
 _STROKES = 12  # at most, in a free form
@@ -62,7 +66,7 @@ class MaskOptions:
 def draw_mask(rng: np.random.Generator, options: MaskOptions, *, image_size: int) -> np.ndarray:
     """Draw one mask: uint8 {0, 1} [image_size, image_size, 1], 1 = hole.
 
-    Raises: ValueError as `check_mask_options`.
+    Raises: ValueError as `draw_masks`.
     """
     return draw_masks(rng.random((1, NUMBERS)), options, image_size=image_size)[0]
 
@@ -76,9 +80,9 @@ def draw_masks(
       numbers: uniform in [0, 1), float64 [B, NUMBERS]. Row b alone determines mask b.
       out: the array to draw in and return; default a new one.
 
-    Raises: ValueError as `check_mask_options`.
+    Raises: ValueError for an unknown kind, or a hole that is empty, whole or does not fit.
     """
-    check_mask_options(options, image_size=image_size)
+    _check_drawn(options, image_size=image_size)
     masks = np.empty((len(numbers), image_size, image_size, 1), np.uint8) if out is None else out
     masks[:] = 0
     top, left, bottom, right = _pixels(options.region, image_size)
@@ -131,8 +135,46 @@ def _draw_holes(
         holes[:] = 1
 
 
+def least_hole_share(options: MaskOptions) -> float:
+    """The least share of the picture that a hole has; 0 if only files could tell."""
+    kind, _, path = options.kind.partition(":")
+    if path:
+        return 0.0 if kind == "paired" else options.hole_share[0]
+    top, left, bottom, right = options.region
+    area = (bottom - top) * (right - left)
+    return min(
+        _FIXED_SHARES[kind] * area if kind in _FIXED_SHARES else options.hole_share[0]
+        for kind in options.kind.split(",")
+    )
+
+
 def check_mask_options(options: MaskOptions, *, image_size: int) -> None:
-    """Raise ValueError for an unknown kind, or a hole that is empty, whole or does not fit."""
+    """What is wrong with options that can be told before a mask is read or drawn.
+
+    Raises: ValueError as `draw_masks`, for mask files without a path, and for shares out of their
+      range; FileNotFoundError for a folder that is missing.
+    """
+    kind, _, path = options.kind.partition(":")
+    if kind not in FILE_KINDS:
+        return _check_drawn(options, image_size=image_size)
+    if not path:
+        raise ValueError(f"Mask kind {options.kind!r} must name a folder: {kind}:PATH.")
+    if not Path(path).expanduser().is_dir():
+        raise FileNotFoundError(f"Mask folder {path!r} does not exist.")
+    check_hole_share(options.hole_share)
+
+
+def check_hole_share(hole_share: Sequence[float]) -> None:
+    """Raise ValueError unless it is (lowest, highest)."""
+    if len(hole_share) != 2 or not 0 <= hole_share[0] <= hole_share[1] <= 1:
+        raise ValueError(
+            f"hole_share {tuple(hole_share)} must be (lowest, highest) with "
+            "0 <= lowest <= highest <= 1."
+        )
+
+
+def _check_drawn(options: MaskOptions, *, image_size: int) -> None:
+    """Raise ValueError for holes that cannot be drawn."""
     region = options.region
     if len(region) != 4 or not (
         0 <= region[0] < region[2] <= 1 and 0 <= region[1] < region[3] <= 1
@@ -144,6 +186,7 @@ def check_mask_options(options: MaskOptions, *, image_size: int) -> None:
     top, left, bottom, right = _pixels(region, image_size)
     if top == bottom or left == right:
         raise ValueError(f"Mask region {tuple(region)} holds no pixel at image_size {image_size}.")
+    check_hole_share(options.hole_share)
     for kind in options.kind.split(","):
         _check_kind(kind, options, bottom - top, right - left, image_size)
 
@@ -158,12 +201,12 @@ def _check_kind(kind: str, options: MaskOptions, height: int, width: int, image_
         )
     if kind == "window" and height * width == image_size**2:
         raise ValueError(f"Mask region {tuple(region)} is the whole picture: nothing is known.")
-    if kind in _FIXED_SHARE:
+    if kind in _FIXED_SHARES:
         return
-    if len(hole_share) != 2 or not 0 < hole_share[0] <= hole_share[1] < 1:
+    if not 0 < hole_share[0] <= hole_share[1] < 1:
         raise ValueError(
-            f"hole_share {tuple(hole_share)} must be (lowest, highest) with "
-            "0 < lowest <= highest < 1."
+            f"hole_share {tuple(hole_share)} must have 0 < lowest and highest < 1: no hole is empty"
+            " or all of the picture."
         )
     room = min(height, width) ** 2 if kind == "center" else height * width
     # Half a pixel's width of slack: sides are whole pixels.

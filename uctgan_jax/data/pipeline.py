@@ -254,6 +254,7 @@ def _mask_drawer(
     Its arguments are uniform numbers [B, NUMBERS], the numbers of the pictures [B], which of them
     are flipped [B], and what makes the array.
     """
+    check_mask_options(options, image_size=image_size)
     kind, _, path = options.kind.partition(":")
     files = dict(image_size=image_size, convention=options.convention)
     if kind == "folder":
@@ -277,7 +278,6 @@ def _mask_drawer(
             return masks
 
     else:
-        check_mask_options(options, image_size=image_size)
 
         def draw(random, numbers, flips, new_array):
             masks = new_array((len(random), image_size, image_size, 1), np.uint8)
