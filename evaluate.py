@@ -31,7 +31,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from uctgan_jax import compilation_cache, posterior_benchmark
+from uctgan_jax import command_line, compilation_cache, posterior_benchmark
 from uctgan_jax.comparison import CompletionsFolder, export_inputs
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import eval_batches
@@ -95,19 +95,8 @@ def main(argv: list[str]) -> None:
 
 def run() -> None:
     output = _output()
-    # An output that cannot be written should not cost an evaluation first.
-    make_writable(output.parent)
-    if output.is_dir():
-        raise ValueError(f"--output={output} must be a file, but is a folder.")
-    if output.suffix in (".md", ".html"):
-        raise ValueError(f"--output={output} must not end in {output.suffix}: that is written too.")
-
     posterior = _PROTOCOL.value == "posterior"
-    if posterior and (_COMPARE.value or _EXPORT.value):
-        raise ValueError(
-            "--compare and --export_inputs are for the protocols completion and paper."
-        )
-
+    _check_flags()
     *earlier, step = _steps()
     inpainter = _load(step)
     config = _CONFIG.value or inpainter.config
@@ -116,6 +105,7 @@ def run() -> None:
             f"image_size ({config.image_size}) in --config must be that of the model in "
             f"{_WORKDIR.value} ({inpainter.image_size})."
         )
+    _check_config(config)
     if _EXPORT.value is not None:
         batches, num_examples = _pictures(config)
         folder = Path(_EXPORT.value).expanduser()
@@ -151,6 +141,40 @@ def run() -> None:
     output.with_suffix(".html").write_text(to_html(report, sheets))
     print(to_text(report))
     print(f"\nWrote {output}, .md and .html, and {output.with_name(prefix + 'contact_sheet*.png')}")
+
+
+def _check_flags() -> None:
+    """What cannot be written, or would not be looked at, should not cost an evaluation first."""
+    if _PROTOCOL.value == "posterior" and (_COMPARE.value or _EXPORT.value):
+        raise ValueError(
+            "--compare and --export_inputs are for the protocols completion and paper."
+        )
+    if _INCEPTION.value is not None and _PROTOCOL.value != "paper":
+        raise ValueError(
+            f"--inception_weights is for --protocol=paper, not {_PROTOCOL.value}: nothing else"
+            " looks at them."
+        )
+    if _EXPORT.value is not None:
+        if _COMPARE.value:
+            raise ValueError(
+                "--export_inputs measures nothing: give --compare once the other program has run."
+            )
+        return
+    output = _output()
+    make_writable(output.parent)
+    if output.is_dir():
+        raise ValueError(f"--output={output} must be a file, but is a folder.")
+    if output.suffix in (".md", ".html"):
+        raise ValueError(f"--output={output} must not end in {output.suffix}: that is written too.")
+
+
+def _check_config(config: ml_collections.ConfigDict) -> None:
+    """Raises a ValueError that names the first number of `eval` which makes no sense."""
+    for name in ("num_examples", "num_samples", "num_pairs", "batch_size"):
+        if config.eval.get(name, 1) < 1:
+            raise ValueError(f"eval.{name} ({config.eval[name]}) must be 1 or more.")
+    if not 0 <= config.eval.seed < 2**32:
+        raise ValueError(f"eval.seed ({config.eval.seed}) must be from 0 to {2**32 - 1}.")
 
 
 def _file_part(title: str) -> str:
@@ -369,4 +393,4 @@ def _posterior(inpainter: Inpainter, earlier: list[int], config: ml_collections.
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("workdir")
-    app.run(main)
+    command_line.run(main)

@@ -8,7 +8,7 @@ pods, SLURM), else with `--coordinator_address`, `--num_processes` and `--proces
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from uctgan_jax import compilation_cache, parallel, training
+from uctgan_jax import command_line, compilation_cache, parallel, training
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of checkpoints, logs and samples.")
@@ -34,4 +34,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    command_line.run(main)

@@ -1,6 +1,7 @@
 """Every field of a run, with the values of the paper's size: 256 x 256 pictures.
 
-The other files here change a few of them; so does the command line, `--config.batch_size=32`.
+`--config=configs/default.py:64` has those of 64 x 64, and so on: see `MODELS`. The other files here
+change a few fields; so does the command line, `--config.batch_size=32`.
 """
 
 import ml_collections
@@ -55,10 +56,11 @@ MODELS = {
 }
 
 
-def get_config(image_size: int = 256) -> ml_collections.ConfigDict:
+def get_config(image_size: int | str = 256) -> ml_collections.ConfigDict:
     """The configuration of a run on pictures of one of the sizes in `MODELS`."""
-    if image_size not in MODELS:
+    if str(image_size) not in map(str, MODELS):
         raise ValueError(f"image size ({image_size}) must be one of {', '.join(map(str, MODELS))}")
+    image_size = int(image_size)
     config = ml_collections.ConfigDict()
     config.seed = 0
     config.image_size = image_size

@@ -10,7 +10,7 @@ from configs import default
 
 
 def get_config(image_size: str = "256") -> ml_collections.ConfigDict:
-    config = default.get_config(image_size=int(image_size))
+    config = default.get_config(image_size)
     config.data.source = "folder:data/pictures"
     config.mask.kind = "free_form"
     config.mask.hole_share = (0.1, 0.5)

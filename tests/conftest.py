@@ -5,8 +5,9 @@ import os
 
 # Before JAX is imported anywhere. Tests that use one device take the first. Their programs are
 # small and run a few times: LLVM would take longer to make them faster than that saves.
-os.environ.setdefault(
-    "XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0 "
+    + os.environ.get("XLA_FLAGS", "")
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 

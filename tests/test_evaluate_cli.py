@@ -190,6 +190,16 @@ def test_what_cannot_work_is_one_line_before_any_work(run, tmp_path):
         run(output=str(tmp_path))
     with pytest.raises(SystemExit, match=r"report.md must not end in .md"):
         run(output=str(tmp_path / "report.md"))
+    with pytest.raises(SystemExit, match="--inception_weights is for --protocol=paper"):
+        run(inception_weights=str(tmp_path / "missing.pth"))
+    with pytest.raises(SystemExit, match="--export_inputs measures nothing"):
+        run(export_inputs=str(tmp_path / "inputs"), compare=[str(tmp_path)])
+    with run.config.eval.unlocked():
+        for name in ("num_pairs", "batch_size"):
+            value, run.config.eval[name] = run.config.eval[name], 0
+            with pytest.raises(SystemExit, match=rf"eval.{name} \(0\) must be 1 or more"):
+                run()
+            run.config.eval[name] = value
     with pytest.raises(SystemExit, match="No such file"):
         run(protocol="paper", inception_weights=str(tmp_path / "missing.pth"))
     with pytest.raises(SystemExit, match=r"has checkpoints of the steps \[2, 4, 6\]"):

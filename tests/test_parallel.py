@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import LOSS_WEIGHTS, assert_trees_equal
 from uctgan_jax import whitening
 from uctgan_jax.nets.prior import CONDITION_LAYER
-from uctgan_jax.parallel import MODES, DataParallel
+from uctgan_jax.parallel import MODES, DataParallel, initialize_processes
 from uctgan_jax.train_state import Optimizers, create_train_state
 from uctgan_jax.train_step import make_measure, make_prior_step, make_train_step
 
@@ -176,3 +176,20 @@ def test_bad_arguments_are_refused():
         DataParallel("vmap")
     with pytest.raises(ValueError, match=r"batch_size \(30\) .* number of devices \(8\)"):
         DataParallel("jit").check_batch_size(30)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("localhost", 1, 0), r"coordinator_address \(localhost\) must be HOST:PORT"),
+        ((None, 2, None), "must be given together"),
+        ((), r"\(should be defined\): where neither a TPU pod nor SLURM tells"),
+    ],
+)
+def test_processes_that_cannot_be_found(monkeypatch, given, message):
+    def nowhere(*arguments):
+        raise ValueError("should be defined")  # as JAX does where no cluster is known
+
+    monkeypatch.setattr(jax.distributed, "initialize", nowhere)
+    with pytest.raises(ValueError, match=message):
+        initialize_processes(*given)

@@ -170,7 +170,7 @@ def test_checkpoints_of_a_run_without_its_config_are_not_gone_on_with(picture_fo
         (dict(parallel="threads"), ValueError, r"parallel \('threads'\) must be one of"),
         (dict(image_size=33), ValueError, r"image_size \(33\) must be a power of two"),
         (dict(num_train_steps=0), ValueError, r"num_train_steps \(0\) must be 1 or more"),
-        (dict(seed=-1), ValueError, r"seed \(-1\) must be 0 or more"),
+        (dict(seed=-1), ValueError, r"seed \(-1\) must be from 0 to 4294967295"),
         (dict(ema_decay=1.0), ValueError, r"ema_decay \(1.0\) must be in"),
         (
             dict(optimizer=dict(decay_share=1.5)),
@@ -235,7 +235,11 @@ def test_checkpoints_of_a_run_without_its_config_are_not_gone_on_with(picture_fo
         (dict(data=dict(cache_gib=-1.0)), ValueError, r"data.cache_gib \(-1.0\) must be 0"),
         (dict(data=dict(source="nosuchset")), ValueError, "'nosuchset'"),
         (dict(data=dict(source="folder:/no/such")), FileNotFoundError, "/no/such"),
-        (dict(mask=dict(kind="hexagon")), ValueError, "'hexagon'"),
+        # Before the data, which may take minutes to draw.
+        (dict(mask=dict(kind="hexagon"), data=dict(source="nosuchset")), ValueError, "'hexagon'"),
+        (dict(mask=dict(kind="folder:")), ValueError, "'folder:' must name a folder"),
+        (dict(mask=dict(kind="paired:/no/such")), FileNotFoundError, "Mask folder '/no/such'"),
+        (dict(model=dict(code_dim=0)), ValueError, r"code_dim \(0\) must be 1 or more"),
         (dict(loss=dict(kl=-1.0)), ValueError, r"loss.kl \(-1.0\)"),
     ],
 )

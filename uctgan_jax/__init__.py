@@ -11,7 +11,12 @@ Conventions, everywhere in the package:
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from uctgan_jax.export import export_model
+    from uctgan_jax.inpainting import Completions, Inpainter, bundled_models
+    from uctgan_jax.interpolation import interpolate
 
 _MODULES = {
     "Completions": "inpainting",
@@ -20,7 +25,7 @@ _MODULES = {
     "export_model": "export",
     "interpolate": "interpolation",
 }
-__all__ = list(_MODULES)
+__all__ = ["Completions", "Inpainter", "bundled_models", "export_model", "interpolate"]
 
 
 def __getattr__(name: str) -> Any:
@@ -28,3 +33,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return getattr(importlib.import_module(f"uctgan_jax.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

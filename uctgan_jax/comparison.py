@@ -86,7 +86,7 @@ class CompletionsFolder:
             paths = self._paths(index)
             if found[name] != {path.name for path in paths}:
                 raise ValueError(
-                    f"{folder} has {len(found[name])} completion(s) of {name}, but must have "
+                    f"{folder} has {', '.join(sorted(found[name]))} of {name}, but must have "
                     f"{num_samples}: {paths[0].name} to {paths[-1].name}."
                 )
             for path in paths:

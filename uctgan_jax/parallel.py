@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,8 @@ def initialize_processes(
         process_id: which of them this is, from 0; None likewise.
 
     Raises:
-        ValueError: if only some of the three are given.
+        ValueError: if only some of the three are given, the address has no port, or the
+            environment does not tell them.
     """
     given = (coordinator_address, num_processes, process_id)
     if any(v is None for v in given) and any(v is not None for v in given):
@@ -43,7 +45,15 @@ def initialize_processes(
             f"coordinator_address ({coordinator_address}), num_processes ({num_processes}) and"
             f" process_id ({process_id}) must be given together, or none of them"
         )
-    jax.distributed.initialize(coordinator_address, num_processes, process_id)
+    if coordinator_address is not None and not re.fullmatch(r".+:\d+", coordinator_address):
+        raise ValueError(f"coordinator_address ({coordinator_address}) must be HOST:PORT")
+    try:
+        jax.distributed.initialize(coordinator_address, num_processes, process_id)
+    except ValueError as error:
+        raise ValueError(
+            f"the processes of the run cannot be found ({error}): where neither a TPU pod nor SLURM"
+            " tells, give coordinator_address, num_processes and process_id"
+        ) from error
 
 
 def wait_for_processes(name: str) -> None:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from uctgan_jax import held_out
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.data import pipeline, sources
-from uctgan_jax.data.masks import MaskOptions
+from uctgan_jax.data.masks import MaskOptions, check_mask_options
 from uctgan_jax.files import held_alone, make_writable, write_text
 from uctgan_jax.growth import grow, grown_sizes, widened_prior
 from uctgan_jax.inpainting import read_model
@@ -153,8 +153,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     for name in ("num_threads", "max_corrupt"):
         if config.data[name] < 0:
             raise ValueError(f"data.{name} ({config.data[name]}) must be 0 or more")
-    if config.seed < 0:
-        raise ValueError(f"seed ({config.seed}) must be 0 or more")
+    if not 0 <= config.seed < 2**32:
+        raise ValueError(f"seed ({config.seed}) must be from 0 to {2**32 - 1}")
     if not 0 <= config.data.cache_gib < float("inf"):
         raise ValueError(f"data.cache_gib ({config.data.cache_gib}) must be 0 (off) or positive")
     if not 0 <= config.optimizer.decay_share <= 1:
@@ -211,6 +211,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         reconstruction_steps=config.reconstruction_steps,
         prior_steps=config.prior_steps,
     )
+    masks = MaskOptions(**config.mask)
+    check_mask_options(masks, image_size=config.image_size)
     _check_workdir(workdir, config)
     initial = _initial_model(config, workdir)
     source, held_out_source = (
@@ -229,7 +231,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         batch_size=held_out.NUM_PICTURES,
         num_examples=held_out.NUM_PICTURES,
         image_size=config.image_size,
-        masks=MaskOptions(**config.mask),
+        masks=masks,
         seed=config.seed,
     )
 
@@ -500,7 +502,11 @@ def _check_workdir(workdir: Path, config: ml_collections.ConfigDict) -> None:
             f"{workdir} has checkpoints of steps {sorted(saved)}, but no config.json to tell what"
             " run they are of; put it back, or choose another workdir"
         )
-    old, new = json.loads(path.read_text()), config_dict(config)
+    try:
+        old = json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigMismatchError(f"{path} is damaged: {error}") from error
+    new = config_dict(config)
     listed = "; ".join(
         f"{name}: {before!r} there, {now!r} now"
         for name, (before, now) in _refused_differences(old, new).items()

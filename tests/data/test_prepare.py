@@ -25,7 +25,7 @@ def pictures(tmp_path):
     return tmp_path / "pictures"
 
 
-def test_prepared_pictures_are_those_of_the_folder(pictures, tmp_path):
+def test_prepared_pictures_are_those_of_the_folder(pictures, tmp_path, monkeypatch):
     summary = prepare(pictures, tmp_path / "out", size=16, encoding="png", shard_pictures=10)
     assert sum(summary["splits"].values()) == 60 and summary["skipped"] == []
     for split, paths in split_folder(pictures).items():
@@ -41,6 +41,12 @@ def test_prepared_pictures_are_those_of_the_folder(pictures, tmp_path):
     ]
     assert record["filename"].decode().startswith("class 0/写真")
     assert not (tmp_path / "out" / ".progress").exists()
+    # As folders, it may be named from where one is, or from home.
+    for name, home in (("out", "nowhere"), ("~/out", str(tmp_path))):
+        monkeypatch.setenv("HOME", home)
+        monkeypatch.chdir(tmp_path)
+        source = open_source(f"tfds:{name}", split="train", image_size=16, data_dir=tmp_path / "no")
+        assert len(source) == summary["splits"]["train"]
 
 
 def test_jpeg_is_close(pictures, tmp_path):

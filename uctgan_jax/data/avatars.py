@@ -389,7 +389,10 @@ def main() -> None:
     except ValueError as error:
         parser.error(str(error))
     data_dir = Path(args.data_dir).expanduser()
-    builder = prepared_avatars(args.size, data_dir=data_dir, examples=examples)
+    try:
+        builder = prepared_avatars(args.size, data_dir=data_dir, examples=examples)
+    except OSError as error:
+        raise SystemExit(f"avatars: {error}") from error
     print(f"avatars {args.size} px, {'/'.join(map(str, examples))} examples: {builder.data_dir}")
 
 

@@ -281,8 +281,9 @@ def _prepared_tfds(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
     """The set NAME[/CONFIG][:VERSION] as it lies on disk: neither its code nor TensorFlow."""
     path, _, version = name.partition(":")
     folder = data_dir / path
-    if (folder / "dataset_info.json").exists():  # the folder of one set, as `prepare` writes it
-        return tfds.builder_from_directory(folder)
+    for one_set in (folder, Path(path).expanduser().absolute()):  # as `prepare` writes it
+        if (one_set / "dataset_info.json").exists():
+            return tfds.builder_from_directory(one_set)
     versions = [
         child.parent
         for child in folder.glob(f"{version or '*'}/dataset_info.json")

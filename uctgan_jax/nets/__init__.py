@@ -196,7 +196,17 @@ def build_networks(
         "generator_widths": tuple(generator_widths),
         "discriminator_widths": tuple(discriminator_widths),
     }
+    counts = {
+        "code_dim": code_dim,
+        "generator_blocks": generator_blocks,
+        "prior_condition_width": prior_condition_width,
+    }
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} ({count}) must be 1 or more")
     for name, values in widths.items():
+        if any(width < 1 for width in values):
+            raise ValueError(f"{name} ({values}) must each be 1 or more")
         coarsest = image_size // patch_size // 2 ** (len(values) - 1)
         if not values or coarsest < 2:
             raise ValueError(
@@ -224,8 +234,6 @@ def build_networks(
                 f"attention_heads ({attention_heads}) must divide the width ({width}) of the"
                 " generator's map it works on"
             )
-    if prior_condition_width < 1:
-        raise ValueError(f"prior_condition_width ({prior_condition_width}) must be 1 or more")
     options = dict(remat=remat, dtype=jnp.dtype(compute_dtype))
     return Networks(
         projection=ManifoldProjection(
