@@ -13,6 +13,8 @@ import numpy as np
 from jax import export
 from PIL import Image
 
+if not 5 <= len(sys.argv) <= 7:
+    sys.exit(__doc__)
 model, picture, mask, output = map(Path, sys.argv[1:5])
 num_samples = int(sys.argv[5]) if len(sys.argv) > 5 else 8
 seed = int(sys.argv[6]) if len(sys.argv) > 6 else 0
