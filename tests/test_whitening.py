@@ -152,3 +152,19 @@ def test_muon_takes_the_same_step_in_any_white_frame(inputs, monkeypatch):
         steps.append(step["first"]["kernel"])
     assert np.abs(steps[0]).max() > 1e-3
     np.testing.assert_allclose(*steps, rtol=1e-3, atol=1e-3 * np.abs(steps[0]).max())
+
+
+def test_restarting_forgets_steps_and_keeps_what_was_measured(inputs):
+    optimizer = optax.chain(
+        whitened(scale_by_muon(), layer="first"), optax.scale_by_schedule(lambda count: 1.0)
+    )
+    state = measured(optimizer, inputs[:NEEDED])
+    grads = gradients(inputs, np.ones((len(inputs), 2), np.float32))
+    first, later = optimizer.update(grads, state)
+    assert any(np.any(x) for x in jax.tree.leaves(later[0].inner))
+    again = whitening.restarted(later)
+    assert not any(np.any(x) for x in jax.tree.leaves(again[0].inner))
+    np.testing.assert_array_equal(again[0].matrix, state[0].matrix)
+    assert again[0].count == NEEDED and again[1].count == 1
+    updates, _ = optimizer.update(grads, again)
+    jax.tree.map(np.testing.assert_array_equal, updates, first)

@@ -17,7 +17,7 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from uctgan_jax import held_out
+from uctgan_jax import held_out, whitening
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.data import pipeline, sources
 from uctgan_jax.data.masks import MaskOptions, check_mask_options
@@ -280,11 +280,16 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                 """The state that the phase begins with, after its `start` steps."""
                 if not phase.encoded:
                     return state
+                # Momentum is of the parameters that the phase before ended with.
+                optimizer = whitening.restarted(parallel.fetch(state.prior_opt_state))
                 if phase.name == "guide":
                     prior = fresh_prior(jax.random.key(config.seed))
                 else:
                     prior = parallel.fetch(state.ema_params["prior"])
-                return state.replace(prior_params=parallel.replicate(prior))
+                return state.replace(
+                    prior_params=parallel.replicate(prior),
+                    prior_opt_state=parallel.replicate(optimizer),
+                )
 
             if phases:
                 batches = batches_from(phases[0], first_step)

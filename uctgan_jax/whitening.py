@@ -148,16 +148,28 @@ def measure(
         )
 
     def in_white(state: WhitenedState) -> WhitenedState:
-        return state._replace(
-            matrix=_frame(state.center, state.matrix),
-            inner=jax.tree.map(jnp.zeros_like, state.inner),
-        )
+        return _restarted(state._replace(matrix=_frame(state.center, state.matrix)))
 
+    return _of_whitened(measured, opt_state)
+
+
+def restarted(opt_state: optax.OptState) -> optax.OptState:
+    """The state for other parameters: nothing of the steps before, but all that was measured."""
+    return _of_whitened(_restarted, opt_state)
+
+
+def _restarted(state: WhitenedState) -> WhitenedState:
+    return state._replace(inner=jax.tree.map(jnp.zeros_like, state.inner))
+
+
+def _of_whitened(
+    change: Callable[[WhitenedState], WhitenedState], opt_state: optax.OptState
+) -> optax.OptState:
     def is_whitened(node: object) -> bool:
         return isinstance(node, WhitenedState)
 
     return jax.tree.map(
-        lambda node: measured(node) if is_whitened(node) else node, opt_state, is_leaf=is_whitened
+        lambda node: change(node) if is_whitened(node) else node, opt_state, is_leaf=is_whitened
     )
 
 
