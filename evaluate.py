@@ -9,7 +9,7 @@ Protocols (docs/evaluation.md defines every figure):
               with --inception_weights=pt_inception-2015-12-05-6726825d.pth; without that file,
               proxies of them from VGG16
   posterior   completions of portraits with hidden faces against the exact posterior; next to the
-              model stand the oracle and two baselines
+              model stand what it makes of the oracle's draws, the oracle and two baselines
 
 Several checkpoints of a run, as curves over training: --steps=all or --steps=1000,2000.
 Another program, measured beside the model by the same code:
@@ -368,6 +368,7 @@ def _posterior(inpainter: Inpainter, earlier: list[int], config: ml_collections.
     figures, sheet = posterior_benchmark.benchmark(
         {
             **systems,
+            "own codes": posterior_benchmark.own_codes(inpainter, num_samples, seed),
             "oracle": posterior_benchmark.oracle(num_samples, seed),
             "mean colour": posterior_benchmark.mean_colour_fill(num_samples),
             "telea": posterior_benchmark.telea(num_samples),

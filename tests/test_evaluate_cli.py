@@ -167,7 +167,8 @@ def test_started_again_nothing_is_measured_twice(run, monkeypatch, capsys):
 def test_posterior_puts_the_oracle_beside_the_model(run):
     run.config.eval.num_examples = 2
     report, folder = run(protocol="posterior", steps="2,6")
-    assert list(report["figures"]) == ["step 2", "model", "oracle", "mean colour", "telea"]
+    systems = ["step 2", "model", "own codes", "oracle", "mean colour", "telea"]
+    assert list(report["figures"]) == systems
     assert [point["step"] for point in report["training"]] == [2, 6]
     assert report["figures"]["oracle"]["validity"] == 1
     assert report["mask"]["kind"] == "window" and report["data"]["image_size"] == 32

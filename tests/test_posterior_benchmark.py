@@ -120,6 +120,30 @@ def test_a_model_is_given_the_portrait_and_its_own_key(report):
     assert inpainter.keys[0] != inpainter.keys[1]
 
 
+def test_own_codes_are_those_of_the_oracles_draws(report):
+    """A model that gives every picture back is the oracle; one that blurs them is not."""
+
+    class Inpainter:
+        def __init__(self, sigma):
+            self.sigma = sigma
+
+        def reconstruct(self, images, masks):
+            made = images
+            if self.sigma:
+                made = np.stack([cv2.GaussianBlur(image, (0, 0), self.sigma) for image in images])
+            return np.where(masks == 1, made, images)
+
+    systems = {
+        "perfect": bench.own_codes(Inpainter(0), K),
+        "blurred": bench.own_codes(Inpainter(1.0), K),
+    }
+    again, _ = bench.benchmark(systems, image_size=SIZE, num_examples=N, num_samples=K)
+    for name, system in (("perfect", "oracle"), ("blurred", "blurred")):
+        figures, expected = again["figures"][name], report["figures"][system]
+        for figure in ("validity", "distance", "calibration", "diversity_ratio"):
+            assert figures[figure] == pytest.approx(expected[figure], abs=1e-6), (name, figure)
+
+
 def test_the_mean_colour_is_no_face():
     report, _ = bench.benchmark(
         {"fill": bench.mean_colour_fill(K)}, image_size=SIZE, num_examples=1, num_samples=K

@@ -55,7 +55,8 @@ def benchmark(
     """Judges systems on the first `num_examples` portraits of a split.
 
     Args:
-        systems: name -> system; see `oracle`, `model`, `mean_colour_fill` and `telea`.
+        systems: name -> system; see `oracle`, `model`, `own_codes`, `mean_colour_fill` and
+            `telea`.
         image_size: the portraits' side.
         num_samples: K, at least 2.
         seed: of the reference draws.
@@ -121,6 +122,21 @@ def model(inpainter, num_samples: int, seed: int = 0) -> System:
     def complete(posterior, index):
         keys = picture_keys(seed, [index])
         return inpainter.sample(posterior.image[None], posterior.mask[None], keys, num_samples)[0]
+
+    return complete
+
+
+def own_codes(inpainter, num_samples: int, seed: int = 0) -> System:
+    """What a model's E1 and G make of the oracle's draws: the model, if its prior were perfect.
+
+    Each draw is a whole portrait, and its hole is completed with its own code. What these miss,
+    E1 and G miss; the prior can only be blamed for what `model` misses beyond that.
+    """
+    draw = oracle(num_samples, seed)
+
+    def complete(posterior, index):
+        portraits = draw(posterior, index)
+        return inpainter.reconstruct(portraits, np.stack([posterior.mask] * num_samples))
 
     return complete
 

@@ -245,7 +245,8 @@ def _posterior(report) -> Section:
     rows = [[name, *(_number(f[figure]) for figure in FIGURES)] for name, f in systems.items()]
     note = (
         "Completions of portraits with hidden faces against the exact posterior. The oracle draws "
-        "from it: what it scores is the best there is at this N and K."
+        "from it: what it scores is the best there is at this N and K. Own codes: what the model "
+        "makes of the oracle's draws from their own codes, as if its prior were perfect."
     )
     return "Against the exact posterior", note, ["system", *FIGURES], rows
 
