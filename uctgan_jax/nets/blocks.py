@@ -55,7 +55,7 @@ def upsample(x: Array) -> Array:
 
 
 def group_norm(dtype: Any) -> nn.GroupNorm:
-    """GroupNorm with 8 channels a group or more; its statistics are float32 in any `dtype`."""
+    """GroupNorm of 8 groups; its statistics are float32 in any `dtype`."""
     return nn.GroupNorm(num_groups=8, use_bias=False, use_scale=False, dtype=dtype)
 
 
