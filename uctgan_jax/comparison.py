@@ -85,9 +85,10 @@ class CompletionsFolder:
         for index, name in enumerate(names):
             paths = self._paths(index)
             if found[name] != {path.name for path in paths}:
+                there = sorted(found[name])
                 raise ValueError(
-                    f"{folder} has {', '.join(sorted(found[name]))} of {name}, but must have "
-                    f"{num_samples}: {paths[0].name} to {paths[-1].name}."
+                    f"{folder} has {len(there)} completion(s) of {name}, {there[0]} to {there[-1]},"
+                    f" but must have {num_samples}: {paths[0].name} to {paths[-1].name}."
                 )
             for path in paths:
                 size = _picture_size(path)
