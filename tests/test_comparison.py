@@ -80,7 +80,8 @@ def test_missing_pictures_are_named(folder):
 
 @pytest.mark.parametrize("num_samples", [1, 3])
 def test_another_count_is_refused(folder, num_samples):
-    rule = f"has 2 completion.s. of 000000, 000000_000.png to 000000_001.png, but must have {num_samples}: 000000_000.png to 000000_00"
+    there = "has 2 completion.s. of 000000, 000000_000.png to 000000_001.png"
+    rule = f"{there}, but must have {num_samples}: 000000_000.png to 000000_00"
     with pytest.raises(ValueError, match=rule):
         open_folder(folder, num_samples=num_samples)
 
