@@ -63,6 +63,8 @@ def test_a_completion_does_not_depend_on_its_batch(inpainter, batch):
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(np.arange(8))
     together = inpainter.sample(batch["image"], batch["mask"], keys, 2)
     alone = inpainter.sample(batch["image"][5:6], batch["mask"][5:6], keys[5:6], 2)
+    with pytest.raises(ValueError, match=rf"keys \(1\) must be one for each .* \({len(keys)}\)"):
+        inpainter.sample(batch["image"], batch["mask"], keys[5:6], 2)
     assert np.abs(together[5].astype(int) - alone[0]).max() <= 1
     assert np.abs(together[4].astype(int) - alone[0]).max() > 10
 

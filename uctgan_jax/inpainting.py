@@ -327,8 +327,11 @@ class Inpainter:
             uint8 [B, K, S, S, 3], known pixels as they are.
 
         Raises:
-            ValueError: if pictures or masks have another type, shape or range.
+            ValueError: if pictures or masks have another type, shape or range, or there is not one
+                key for each.
         """
+        if len(keys) != len(images):
+            raise ValueError(f"keys ({len(keys)}) must be one for each picture ({len(images)})")
         return self._spread(self._sample, images, masks, keys, num_samples=num_samples)
 
     def complete_with(self, images: np.ndarray, masks: np.ndarray, codes: np.ndarray) -> np.ndarray:
