@@ -25,6 +25,7 @@ _MODULES = {
     "export_model": "export",
     "interpolate": "interpolation",
 }
+# Spelled out: type checkers do not compute it.
 __all__ = ["Completions", "Inpainter", "bundled_models", "export_model", "interpolate"]
 
 

@@ -30,8 +30,8 @@ def held_alone(lock: Path, *, busy: str) -> Iterator[None]:
     Where the file system has no locks, all are let in.
 
     Args:
-      lock: a file, made if missing.
-      busy: the error's message.
+        lock: a file, made if missing.
+        busy: the error's message.
 
     Raises:
         ValueError: if another process is within.

@@ -286,8 +286,9 @@ class Inpainter:
                 )
             config["model"]["guidance"] = guidance
         try:
-            sizes = {"image_size": config["image_size"], "compute_dtype": config["compute_dtype"]}
-            inspect.signature(build_networks).bind(**sizes, **config["model"])
+            inspect.signature(build_networks).bind(
+                image_size=None, compute_dtype=None, **config["model"]
+            )
         except TypeError as error:  # A field of its config that there is not here.
             raise OtherNetworksError(
                 f"{path} was saved by another version of this code: config.model has {error}"

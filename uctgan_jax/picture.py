@@ -71,7 +71,7 @@ def read_picture(source: str | Path | bytes) -> Picture:
 
 
 def with_completion(picture: Picture, completion: np.ndarray, mask: np.ndarray) -> Picture:
-    """A picture with another hole: there the completion, elsewhere the file's own pixels.
+    """A picture with its hole completed: there the completion, elsewhere the file's own pixels.
 
     Depth, alpha channel and colour profile are the file's. A hole that is transparent throughout,
     as erasers leave it, becomes opaque: its completion could not be seen otherwise.

@@ -193,7 +193,7 @@ def draw(
 ) -> tuple[Drawing, list[np.ndarray]]:
     """Completes a picture in many ways, and once more after a reference picture if there is one.
 
-    Args: as for `Inpainter.complete`.
+    Args: as for `Inpainter.complete`, but for `picture`, whose pixels are completed.
 
     Returns:
         The drawing and its K completions, uint8 [H, W, 3]; the reference's is the last.

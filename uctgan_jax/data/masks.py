@@ -31,7 +31,7 @@ import numpy as np
 MASK_KINDS = (
     "center", "window", "box", "boxes", "free_form", "blobs", "half", "border", "every_other_line",
 )  # fmt: skip
-FILE_KINDS = ("folder", "paired")  # before a colon and a path, see `mask_folder`
+_FILE_KINDS = ("folder", "paired")  # before a colon and a path, see `mask_folder`
 # Of these the share of the region is known, and `hole_share` is not looked at.
 _FIXED_SHARES = {"window": 1.0, "half": 0.5, "every_other_line": 0.5}
 WHOLE = (0.0, 0.0, 1.0, 1.0)
@@ -155,7 +155,7 @@ def check_mask_options(options: MaskOptions, *, image_size: int) -> None:
       range; FileNotFoundError for a folder that is missing.
     """
     kind, _, path = options.kind.partition(":")
-    if kind not in FILE_KINDS:
+    if kind not in _FILE_KINDS:
         return _check_drawn(options, image_size=image_size)
     if not path:
         raise ValueError(f"Mask kind {options.kind!r} must name a folder: {kind}:PATH.")

@@ -2,10 +2,9 @@
 
     python -m uctgan_jax.data.prepare --input FOLDER --output DIR --size 256
 
-writes a set that `data.source = "tfds:DIR"` and `tfds.builder_from_directory`
-open, with the splits of `sources.split_folder`. A picture is what `images.resize_and_crop` makes
-of it, as JPEG of quality 95 or, with `--encoding png`, without any loss, and keeps its relative
-path as `filename`.
+writes a set that `data.source = "tfds:DIR"` and `tfds.builder_from_directory` open, with the splits
+of `sources.split_folder`. A picture is what `images.resize_and_crop` makes of it, as JPEG of
+quality 95 or, with `--encoding png`, without any loss, and keeps its relative path as `filename`.
 
 The work is done in shards by several processes. A shard is written whole or not at all, so a run
 that was killed goes on where it was when it is started again with the same arguments. Pictures
