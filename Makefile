@@ -44,7 +44,7 @@ test: $(VENV)/.installed-test
 
 # Debian and Ubuntu have it as a package: apt-get install chromium
 test-browser: $(VENV)/.installed-test
-	$(RUN) -m pytest -m browser tests/browser
+	$(RUN) -m pytest -m browser tests/web/browser
 
 lint: $(VENV)/.installed-test
 	$(RUN) -m ruff check .

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 
 from uctgan_jax import compilation_cache
-from uctgan_jax.inpainting import Inpainter
+from uctgan_jax.inpainting.inpainter import Inpainter
 
 try:
-    from uctgan_jax import web
+    from uctgan_jax.web import page as web
 except ModuleNotFoundError as error:
     raise SystemExit(f"demo.py: {error}; pip install '.[demo]' brings what it needs") from error
 

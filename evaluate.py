@@ -31,12 +31,15 @@ import numpy as np
 from absl import app, flags
 from ml_collections import config_flags
 
-from uctgan_jax import command_line, compilation_cache, posterior_benchmark
-from uctgan_jax.comparison import CompletionsFolder, export_inputs
+from uctgan_jax import command_line, compilation_cache
+from uctgan_jax.avatars import benchmark as posterior_benchmark
+from uctgan_jax.avatars.posterior import FACE_WINDOW
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import eval_batches
 from uctgan_jax.data.sources import open_source
-from uctgan_jax.evaluation import (
+from uctgan_jax.evaluation.cache import Records
+from uctgan_jax.evaluation.compare import CompletionsFolder, export_inputs
+from uctgan_jax.evaluation.evaluate import (
     Complete,
     Extractor,
     choose_pictures,
@@ -46,16 +49,14 @@ from uctgan_jax.evaluation import (
     model,
     write_report,
 )
+from uctgan_jax.evaluation.metrics.diversity import enlarge
+from uctgan_jax.evaluation.metrics.inception import inception, load_inception
+from uctgan_jax.evaluation.metrics.lpips import vgg16_features
+from uctgan_jax.evaluation.metrics.placement import on_default_device
+from uctgan_jax.evaluation.report import to_html, to_markdown, to_svg, to_text
 from uctgan_jax.files import make_writable
 from uctgan_jax.images import completion_sheet, write_image
-from uctgan_jax.inpainting import Inpainter, saved_steps
-from uctgan_jax.metrics.diversity import enlarge
-from uctgan_jax.metrics.inception import inception, load_inception
-from uctgan_jax.metrics.lpips import vgg16_features
-from uctgan_jax.metrics.placement import on_default_device
-from uctgan_jax.metrics.posterior import FACE_WINDOW
-from uctgan_jax.records import Records
-from uctgan_jax.report import to_html, to_markdown, to_svg, to_text
+from uctgan_jax.inpainting.inpainter import Inpainter, saved_steps
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration of data and evaluation.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run to evaluate.")

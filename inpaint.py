@@ -26,16 +26,16 @@ from pathlib import Path
 
 from uctgan_jax import compilation_cache, images
 from uctgan_jax.files import make_writable
-from uctgan_jax.inpainting import Inpainter
-from uctgan_jax.inpainting_files import (
+from uctgan_jax.inpainting.folder_run import (
     SUMMARY,
     check_walk,
     complete_file,
     complete_folder,
     pair_files,
 )
-from uctgan_jax.picture import read_picture
-from uctgan_jax.selection import SELECTIONS
+from uctgan_jax.inpainting.image_file import read_picture
+from uctgan_jax.inpainting.inpainter import Inpainter
+from uctgan_jax.inpainting.selection import SELECTIONS
 
 DONE, PICTURE_FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 130
 

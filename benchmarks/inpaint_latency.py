@@ -21,7 +21,7 @@ from tqdm import tqdm
 from benchmarks import programs
 from benchmarks.device import Matmul, device_name, time_in_turns
 from configs import default
-from uctgan_jax.inpainting import Inpainter
+from uctgan_jax.inpainting.inpainter import Inpainter
 
 
 def measure(

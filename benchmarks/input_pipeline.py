@@ -29,7 +29,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from uctgan_jax.data.avatars import render, sample_attributes
+from uctgan_jax.avatars.dataset import render, sample_attributes
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import train_batches
 from uctgan_jax.data.sources import FolderSource, Source, open_source

@@ -19,8 +19,9 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.device import device_name
-from uctgan_jax import Inpainter, blending, compilation_cache
-from uctgan_jax.data import avatars
+from uctgan_jax import Inpainter, compilation_cache
+from uctgan_jax.avatars import dataset as avatars
+from uctgan_jax.inpainting import blending
 
 # Times the model's side.
 _SCALES = (1, 3, 12)

@@ -26,8 +26,8 @@ from uctgan_jax import compilation_cache
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import eval_batches
 from uctgan_jax.data.sources import open_source
-from uctgan_jax.inpainting import Inpainter
-from uctgan_jax.selection import SELECTIONS
+from uctgan_jax.inpainting.inpainter import Inpainter
+from uctgan_jax.inpainting.selection import SELECTIONS
 
 
 def measure(

@@ -8,7 +8,7 @@ from absl.testing import flagsaver
 
 import evaluate
 from tests.conftest import run_config
-from uctgan_jax import evaluation
+from uctgan_jax.evaluation import evaluate as evaluation
 from uctgan_jax.images import read_image, read_mask, write_image
 
 

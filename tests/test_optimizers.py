@@ -6,8 +6,8 @@ import optax
 import pytest
 
 from uctgan_jax.muon import scale_by_muon
-from uctgan_jax.nets.prior import CONDITION_LAYER
 from uctgan_jax.optimizers import make_optimizers
+from uctgan_jax.prior.flow import CONDITION_LAYER
 
 
 def _rates(**changes: float) -> dict[str, float]:

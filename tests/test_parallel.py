@@ -9,9 +9,9 @@ import optax
 import pytest
 
 from tests.conftest import LOSS_WEIGHTS, assert_trees_equal
-from uctgan_jax import whitening
-from uctgan_jax.nets.prior import CONDITION_LAYER
 from uctgan_jax.parallel import MODES, DataParallel, initialize_processes
+from uctgan_jax.prior import whitening
+from uctgan_jax.prior.flow import CONDITION_LAYER
 from uctgan_jax.train_state import Optimizers, create_train_state
 from uctgan_jax.train_step import make_measure, make_prior_step, make_train_step
 

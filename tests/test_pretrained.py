@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from uctgan_jax import Inpainter, bundled_models
-from uctgan_jax.data.avatars import render, sample_attributes
+from uctgan_jax.avatars.dataset import render, sample_attributes
+from uctgan_jax.avatars.posterior import FACE_WINDOW
 from uctgan_jax.data.masks import MaskOptions, draw_mask
-from uctgan_jax.inpainting import PRETRAINED
-from uctgan_jax.metrics.posterior import FACE_WINDOW
+from uctgan_jax.inpainting.inpainter import PRETRAINED
 
 
 def test_each_has_its_card_and_is_small():

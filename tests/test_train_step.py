@@ -11,7 +11,8 @@ import pytest
 
 from tests.conftest import LOSS_WEIGHTS, TINY_MODEL, assert_trees_equal
 from uctgan_jax.nets import build_networks
-from uctgan_jax.nets.prior import CONDITION_LAYER, flat
+from uctgan_jax.prior.flow import CONDITION_LAYER, flat
+from uctgan_jax.prior.whitening import whitened
 from uctgan_jax.train_state import Optimizers, create_train_state
 from uctgan_jax.train_step import (
     LossWeights,
@@ -21,7 +22,6 @@ from uctgan_jax.train_step import (
     make_train_step,
     normalize,
 )
-from uctgan_jax.whitening import whitened
 
 ADAM = optax.adam(1e-3)
 OPTIMIZERS = Optimizers(

@@ -14,16 +14,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from uctgan_jax.export import export_model
-    from uctgan_jax.inpainting import Completions, Inpainter, bundled_models
-    from uctgan_jax.interpolation import interpolate
+    from uctgan_jax.export.export_model import export_model
+    from uctgan_jax.inpainting.inpainter import Completions, Inpainter, bundled_models
+    from uctgan_jax.inpainting.interpolation import interpolate
 
 _MODULES = {
-    "Completions": "inpainting",
-    "Inpainter": "inpainting",
-    "bundled_models": "inpainting",
-    "export_model": "export",
-    "interpolate": "interpolation",
+    "Completions": "inpainting.inpainter",
+    "Inpainter": "inpainting.inpainter",
+    "bundled_models": "inpainting.inpainter",
+    "export_model": "export.export_model",
+    "interpolate": "inpainting.interpolation",
 }
 # Spelled out: type checkers do not compute it.
 __all__ = ["Completions", "Inpainter", "bundled_models", "export_model", "interpolate"]

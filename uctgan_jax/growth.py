@@ -18,7 +18,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
-from uctgan_jax.nets.prior import CONDITION_LAYER, EMBEDDING_LAYER
+from uctgan_jax.prior.flow import CONDITION_LAYER, EMBEDDING_LAYER
 
 PyTree = Any
 

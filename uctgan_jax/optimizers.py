@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from uctgan_jax.muon import scale_by_muon
-from uctgan_jax.nets.prior import CONDITION_LAYER
+from uctgan_jax.prior.flow import CONDITION_LAYER
+from uctgan_jax.prior.whitening import whitened
 from uctgan_jax.train_state import Optimizers
-from uctgan_jax.whitening import whitened
 
 # Muon's rate is meant for matrices. Biases and the gain of the attention move by Adam, at this
 # share of it.

@@ -14,9 +14,10 @@ import numpy as np
 from uctgan_jax.data import pipeline
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.sources import Source
-from uctgan_jax.encoded import encoded_batches
 from uctgan_jax.nets import Networks
 from uctgan_jax.parallel import DataParallel
+from uctgan_jax.prior.latents import encoded_batches
+from uctgan_jax.prior.whitening import inputs_needed
 from uctgan_jax.train_state import Optimizers
 from uctgan_jax.train_step import (
     LossWeights,
@@ -25,7 +26,6 @@ from uctgan_jax.train_step import (
     make_prior_step,
     make_train_step,
 )
-from uctgan_jax.whitening import inputs_needed
 
 PyTree = Any
 

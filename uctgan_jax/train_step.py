@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from uctgan_jax import losses, whitening
+from uctgan_jax import losses
 from uctgan_jax.nets import Networks, sample_code
 from uctgan_jax.nets.blocks import each_color
-from uctgan_jax.nets.prior import flat
+from uctgan_jax.prior import whitening
+from uctgan_jax.prior.flow import flat
 from uctgan_jax.train_state import Optimizers, TrainState, trained
 
 Array = jax.Array

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import cold_start
 from tests.conftest import run_config
-from uctgan_jax.inpainting import Inpainter
+from uctgan_jax.inpainting.inpainter import Inpainter
 
 NOT_FOR_INFERENCE = {"orbax", "grain", "tensorflow_datasets", "clu", "tensorboardX", "sklearn"}
 

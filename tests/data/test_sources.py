@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from uctgan_jax.data.avatars import render, sample_attributes
+from uctgan_jax.avatars.dataset import render, sample_attributes
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import train_batches
 from uctgan_jax.data.sources import CorruptDataError, open_source, split_folder

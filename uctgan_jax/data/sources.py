@@ -22,7 +22,7 @@ from absl import logging
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
-from uctgan_jax.data.avatars import DEFAULT_EXAMPLES, prepared_avatars
+from uctgan_jax.avatars.dataset import DEFAULT_EXAMPLES, prepared_avatars
 from uctgan_jax.images import SUFFIXES, picture_name, pictures_under, read_image
 
 SPLITS = ("train", "validation", "test")

@@ -14,8 +14,8 @@ from uctgan_jax.nets.attention import CrossSemanticAttention
 from uctgan_jax.nets.discriminator import Discriminator
 from uctgan_jax.nets.encoder import ConditionalEncoder
 from uctgan_jax.nets.generator import Generator
-from uctgan_jax.nets.prior import ConditionalPrior, Velocity, guided, transport
 from uctgan_jax.nets.projection import ManifoldProjection, sample_code
+from uctgan_jax.prior.flow import ConditionalPrior, Velocity, guided, transport
 
 __all__ = [
     "ConditionalEncoder",

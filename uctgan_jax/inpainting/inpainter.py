@@ -1,0 +1,699 @@
+"""Inpainting: load a model once, complete many pictures, each in many ways."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+from uctgan_jax import images as host_images
+from uctgan_jax.data.masks import MaskOptions, least_hole_share
+from uctgan_jax.inpainting.blending import paste
+from uctgan_jax.inpainting.selection import (
+    check_selection,
+    choose,
+    nearest_distances,
+    pair_distances,
+)
+from uctgan_jax.inpainting.windows import largest_hole, place_windows, view, whole
+from uctgan_jax.nets import Networks, build_networks
+from uctgan_jax.train_step import composite, normalize
+from uctgan_jax.weights import (
+    OtherNetworksError,
+    check_generator,
+    is_weights_folder,
+    read_weights,
+    write_weights,
+)
+
+Array = jax.Array
+PyTree = Any
+
+_CODES_AT_ONCE = 8  # over all devices, of one view
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+
+
+def generate_pictures(
+    networks: Networks, params: PyTree, images: Array, masks: Array, codes: Array
+) -> Array:
+    """What G makes of each picture with each of its codes; the condition is encoded once.
+
+    Args:
+        networks: E1, E2, the prior and G.
+        params: their parameters, see `Networks.init_generator`.
+        images: uint8 [B, S, S, 3]; pixels inside the hole are never looked at.
+        masks: uint8 [B, S, S, 1], 1 = hole.
+        codes: float32 [B, K, Z], standard normal.
+
+    Returns:
+        uint8 [B, K, S, S, 3], with known pixels as G repeats them.
+    """
+    condition = _encode(networks, params, images, masks)
+    codes = networks.to_manifold(params, codes, condition)
+    return _generate(networks, params, condition, masks, codes)
+
+
+def complete_codes(
+    networks: Networks, params: PyTree, images: Array, masks: Array, codes: Array
+) -> Array:
+    """`generate_pictures` with the known pixels of `images` as they are: uint8 [B, K, S, S, 3]."""
+    pictures = generate_pictures(networks, params, images, masks, codes)
+    return composite(pictures, images[:, None], masks[:, None])
+
+
+def project_pictures(networks: Networks, params: PyTree, images: Array, masks: Array) -> Array:
+    """The standard-normal codes of what pictures show in a hole, float32 [B, Z].
+
+    E1's means, taken back to N(0, I) under each picture's own surroundings: what those tell by
+    themselves, as a face's skin colour, is no part of the code, and will come from the picture
+    that is completed with it.
+
+    Args:
+        networks: E1, E2 and the prior.
+        params: their parameters.
+        images: uint8 [B, S, S, 3], whole pictures.
+        masks: uint8 [B, S, S, 1], 1 = hole.
+    """
+    condition = _encode(networks, params, images, masks)
+    codes = _project(networks, params, images)[:, None]
+    return networks.from_manifold(params, codes, condition)[:, 0]
+
+
+def reconstruct_pictures(networks: Networks, params: PyTree, images: Array, masks: Array) -> Array:
+    """Whole pictures completed with the code that E1 gives each: uint8 [B, S, S, 3]."""
+    condition = _encode(networks, params, images, masks)
+    codes = _project(networks, params, images)[:, None]
+    return composite(_generate(networks, params, condition, masks, codes)[:, 0], images, masks)
+
+
+def _encode(networks: Networks, params: PyTree, images: Array, masks: Array) -> tuple[Array, ...]:
+    mask = networks.to_patches(masks).astype(jnp.float32)
+    image = normalize(networks.to_patches(images))
+    return networks.encoder.apply({"params": params["encoder"]}, image, mask)
+
+
+def _project(networks: Networks, params: PyTree, images: Array) -> Array:
+    image = normalize(networks.to_patches(images))
+    mean, _ = networks.projection.apply({"params": params["projection"]}, image)
+    return mean
+
+
+def _generate(
+    networks: Networks, params: PyTree, condition: Sequence[Array], masks: Array, codes: Array
+) -> Array:
+    """G's pictures, uint8 [B, K, S, S, 3], from codes of the manifold, [B, K, Z]."""
+    mask = networks.to_patches(masks).astype(jnp.float32)
+
+    # Mapping over the codes alone computes what depends on the condition alone only once.
+    def generate(code: Array) -> Array:
+        patches = networks.generator.apply({"params": params["generator"]}, code, condition, mask)
+        return networks.to_pictures(patches)
+
+    outputs = jax.vmap(generate, in_axes=1, out_axes=1)(codes)
+    return jnp.round((outputs + 1.0) * 127.5).astype(jnp.uint8)
+
+
+def sample_normal(keys: Array, num_samples: int, code_dim: int) -> Array:
+    """Codes from N(0, I).
+
+    Args:
+        keys: `jax.random.key` array [B], one a picture.
+        num_samples: codes a picture; the first of many equal the first of few.
+        code_dim: Z.
+
+    Returns:
+        float32 [B, K, Z].
+    """
+
+    def draw(key: Array) -> Array:
+        sample_keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(num_samples))
+        return jax.vmap(lambda k: jax.random.normal(k, (code_dim,)))(sample_keys)
+
+    return jax.vmap(draw)(keys)
+
+
+def draw_codes(
+    num_samples: int, code_dim: int, *, seed: int = 0, temperature: float = 1.0
+) -> np.ndarray:
+    """Codes from N(0, temperature^2 I), on the host: nothing to compile for each count.
+
+    Args:
+        num_samples: K; the first of many equal the first of few.
+        code_dim: Z.
+        seed: 0 or more.
+        temperature: 0 or more.
+
+    Returns:
+        float32 [K, Z].
+
+    Raises:
+        ValueError: if a value is out of its range.
+    """
+    for name, value, lowest in (
+        ("num_samples", num_samples, 1),
+        ("seed", seed, 0),
+        ("temperature", temperature, 0),
+    ):
+        if not lowest <= value < np.inf:
+            raise ValueError(f"{name} ({value}) must be at least {lowest}, and finite")
+    noise = np.random.default_rng(seed).standard_normal((num_samples, code_dim), np.float32)
+    return noise * np.float32(temperature)
+
+
+@dataclass(frozen=True)
+class Completions:
+    """What `Inpainter.complete` returns: K completions of one picture.
+
+    Attributes:
+        images: uint8 [K, H, W, 3]; outside the hole every pixel is the picture's own.
+        codes: float32 [K, Z], the code of each; `complete(..., codes=codes)` gives them again.
+        realism: float32 [K], see `Inpainter.realism`; NaN if the model cannot judge it.
+        difference: float32 [K], LPIPS in the hole to the nearest other completion, see
+            `selection.pair_distances`; NaN for a single completion.
+    """
+
+    images: np.ndarray
+    codes: np.ndarray
+    realism: np.ndarray
+    difference: np.ndarray
+
+
+class Inpainter:
+    """A trained model that completes pictures.
+
+    Attributes:
+        config: the configuration it was trained with.
+        step: the training step it comes from.
+        digest: SHA-256 of its parameters.
+        image_size: the side of the square pictures it works on.
+        devices: those that every batch is spread over.
+        networks: E1, E2, the prior, G and D as modules.
+        params: those of the networks, on every device.
+    """
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        params: PyTree,
+        step: int,
+        digest: str,
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        """Builds a model from a config and parameters; see also `load`.
+
+        Args:
+            config: of the run.
+            params: of E1, E2, the prior and G, see `Networks.init_generator`, and of D,
+                `{"discriminator", "spectral_norm"}`, without which completions cannot be ranked.
+            step: the training step they come from.
+            digest: their SHA-256.
+            devices: to work on; all of this process unless told otherwise.
+        """
+        self.config = config
+        self.step = step
+        self.digest = digest
+        self.image_size = config.image_size
+        self.networks = build_networks(
+            image_size=config.image_size,
+            compute_dtype=config.compute_dtype,
+            **config.model,
+        )
+        self.devices = tuple(devices or jax.local_devices())
+        mesh = Mesh(np.asarray(self.devices), ("batch",))
+        self._split = NamedSharding(mesh, PartitionSpec("batch"))
+        self.params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+        self._sample = jax.jit(self._sample_codes, static_argnames="num_samples")
+        self._complete, self._generate_pictures, self._project, self._reconstruct = (
+            jax.jit(functools.partial(function, self.networks))
+            for function in (
+                complete_codes,
+                generate_pictures,
+                project_pictures,
+                reconstruct_pictures,
+            )
+        )
+        self._judge = jax.jit(self._mean_logits)
+
+    @property
+    def code_dim(self) -> int:
+        """Size Z of a code."""
+        return self.networks.code_dim
+
+    @functools.cached_property
+    def judges_realism(self) -> bool:
+        """Whether there is a trained D, which `realism` and selecting by it need."""
+        layers = flax.traverse_util.flatten_dict(self.params.get("discriminator", {}))
+        # They begin at 0, and its first step moves them.
+        return any(np.any(array) for path, array in layers.items() if path[-1] == "bias")
+
+    @classmethod
+    def load(
+        cls, path: str | Path, step: int | None = None, guidance: float | None = None
+    ) -> Inpainter:
+        """Loads a trained model.
+
+        Args:
+            path: a run's `workdir`, its folder of checkpoints, a folder that `save` wrote, or the
+                name of a model that comes with the package (`bundled_models`).
+            step: which checkpoint of a run; None for the newest.
+            guidance: instead of the model's own `config.model.guidance`, 1 or more: higher for
+                completions that are more surely real, 1 for the prior alone.
+
+        Raises:
+            FileNotFoundError: if there is no such model or checkpoint.
+            DamagedCheckpointError: if it is damaged.
+            OtherNetworksError: if it is of another version of this code.
+            ValueError: if `guidance` is out of its range, or the model has no guide.
+        """
+        params, config, step, digest = read_model(path, step)
+        if guidance is not None:
+            if "guide" not in params:
+                raise ValueError(
+                    f"guidance ({guidance}) needs a model with a guide: {path} has none"
+                )
+            config["model"]["guidance"] = guidance
+        try:
+            inspect.signature(build_networks).bind(
+                image_size=None, compute_dtype=None, **config["model"]
+            )
+        except TypeError as error:  # A field of its config that there is not here.
+            raise OtherNetworksError(
+                f"{path} was saved by another version of this code: config.model has {error}"
+            ) from error
+        model = cls(ml_collections.ConfigDict(config), params, step, digest)
+        check_generator(params, model.networks, source=str(path), optional=["guide"])
+        return model
+
+    def on_device(self, device: jax.Device) -> Inpainter:
+        """The same model on one device alone."""
+        return Inpainter(self.config, self.params, self.step, self.digest, devices=[device])
+
+    def save(self, folder: str | Path) -> None:
+        """Writes the model alone, without what only training needs: see `uctgan_jax.weights`.
+
+        Args:
+            folder: where to; made if missing. `load` opens it.
+
+        Raises:
+            ValueError: if a parameter is beyond what float16 holds.
+        """
+        params, config = jax.device_get(self.params), json.loads(self.config.to_json())
+        write_weights(Path(folder).expanduser(), params, config, self.step)
+
+    def sample(
+        self, images: np.ndarray, masks: np.ndarray, keys: Array, num_samples: int
+    ) -> np.ndarray:
+        """Completes pictures of the model's size with codes from N(0, I).
+
+        Args:
+            images: uint8 [B, S, S, 3].
+            masks: uint8 [B, S, S, 1], 1 = hole.
+            keys: `jax.random.key` array [B]; a picture's completions depend on its own key only.
+            num_samples: K.
+
+        Returns:
+            uint8 [B, K, S, S, 3], known pixels as they are.
+
+        Raises:
+            ValueError: if pictures or masks have another type, shape or range, or there is not one
+                key for each.
+        """
+        if len(keys) != len(images):
+            raise ValueError(f"keys ({len(keys)}) must be one for each picture ({len(images)})")
+        return self._spread(self._sample, images, masks, keys, num_samples=num_samples)
+
+    def complete_with(self, images: np.ndarray, masks: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Completes pictures of the model's size with given codes, float32 [B, K, Z].
+
+        Returns:
+            uint8 [B, K, S, S, 3], known pixels as they are.
+
+        Raises:
+            ValueError: as `sample`, or if codes have another shape.
+        """
+        if codes.ndim != 3 or len(codes) != len(images) or codes.shape[2] != self.code_dim:
+            raise ValueError(f"codes {codes.shape} must be [{len(images)}, K, {self.code_dim}]")
+        return self._spread(self._complete, images, masks, codes)
+
+    def project(self, images: Sequence[np.ndarray] | np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """The codes of pictures, to complete another with: see `project_pictures`.
+
+        Args:
+            images: pictures, uint8 [h, w, 3] of any size; the model sees the central square of
+                each.
+            mask: uint8 or bool [H, W] or [H, W, 1], nonzero = hole: of the picture to complete.
+                What the pictures show in its largest hole is what their codes tell.
+
+        Returns:
+            float32 [B, Z].
+
+        Raises:
+            ValueError: if there are none, one has another type or shape, or the hole is empty or
+                covers everything.
+        """
+        mask = _check_mask(mask)
+        windows = place_windows(mask, self.image_size, self._hole_share())
+        window = windows[largest_hole(windows)]
+        blank = np.zeros((*mask.shape, 3), np.uint8)
+        return self._project_squares(images, view(blank, mask, window.box, self.image_size)[1])
+
+    def _project_squares(
+        self, images: Sequence[np.ndarray] | np.ndarray, mask: np.ndarray
+    ) -> np.ndarray:
+        """`project` with the mask as the model sees it, uint8 [S, S, 1]."""
+        if not len(images):
+            raise ValueError("images ([]) must hold one picture or more")
+        images = [np.asarray(image) for image in images]
+        for image in images:
+            _check_image(image)
+        squares = [host_images.resize_and_crop(image, self.image_size) for image in images]
+        return self._spread(self._project, np.stack(squares), np.stack([mask] * len(squares)))
+
+    def reconstruct(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """Completes each picture with its own code: what the code and the condition hold of it.
+
+        Args:
+            images: uint8 [B, S, S, 3], the whole pictures.
+            masks: uint8 [B, S, S, 1], 1 = hole.
+
+        Returns:
+            uint8 [B, S, S, 3], known pixels as they are.
+
+        Raises:
+            ValueError: as `sample`.
+        """
+        return self._spread(self._reconstruct, images, masks)
+
+    def realism(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """How real D finds finished completions of the model's size.
+
+        Args:
+            images: uint8 [B, S, S, 3], completions.
+            masks: uint8 [B, S, S, 1], 1 = hole.
+
+        Returns:
+            float32 [B], D's mean logit: higher is more real. It compares completions of one
+            picture; it says little across pictures or models.
+
+        Raises:
+            ValueError: as `sample`, or if the model has no trained D, see `judges_realism`.
+        """
+        if not self.judges_realism:
+            raise ValueError(
+                "this model cannot judge realism: it was saved without its discriminator, or"
+                f" (step {self.step}) before that began to learn"
+            )
+        return self._spread(self._judge, images, masks)
+
+    def complete(
+        self,
+        image: np.ndarray,
+        mask: np.ndarray,
+        num_samples: int = 8,
+        seed: int = 0,
+        *,
+        temperature: float = 1.0,
+        select: str | None = None,
+        oversample: int = 4,
+        instances: Sequence[np.ndarray] | None = None,
+        codes: np.ndarray | None = None,
+    ) -> Completions:
+        """Completes one picture of any size: in many ways, after given pictures, or by codes.
+
+        There may be any number of holes. The model sees each with its surroundings, brought to its
+        own resolution; long holes it sees piece by piece (`windows`). Completion k uses code k
+        everywhere. What it makes is brought back and its colours matched at the rim (`blending`).
+
+        Args:
+            image: uint8 [H, W, 3].
+            mask: uint8 or bool [H, W] or [H, W, 1], nonzero = hole.
+            num_samples: completions to draw; unused with `instances` or `codes`.
+            seed: of the draw: the same seed gives the same completions, and without `select`
+                the first of many are those of few.
+            temperature: what the codes drawn are multiplied by: under 1 for more likely and more
+                similar completions.
+            select: which of the draws to keep, the best first: "diverse", the most different;
+                "realistic", those D takes for the most real; "both", the most different of the
+                more real half (see `selection.choose`); None for the draws as they come.
+            oversample: with `select`, how many are drawn for each that is kept.
+            instances: pictures, uint8 [h, w, 3] of any size, to follow: one completion each.
+            codes: float32 [K, Z], such as earlier `Completions.codes`: one completion each.
+
+        Returns:
+            The completions; outside the hole every pixel is the picture's own.
+
+        Raises:
+            ValueError: if shapes or types are off, the hole is empty or covers everything,
+                a number is out of its range, more than one of `instances`, `codes` and `select`
+                is given, or `select` needs a D that the model lacks.
+        """
+        image, mask = _check_inputs(image, mask)
+        if sum(given is not None for given in (instances, codes, select)) > 1:
+            raise ValueError(
+                "instances, codes and select: give one of them, or none; there is nothing to"
+                " select among completions that are all asked for"
+            )
+        self.check_selection(select, oversample)
+        if codes is not None:
+            codes = _check_codes(codes, self.code_dim)
+        elif instances is None:
+            if num_samples < 1:
+                raise ValueError(f"num_samples ({num_samples}) must be at least 1")
+            num_draws = num_samples * (oversample if select else 1)
+            codes = draw_codes(num_draws, self.code_dim, seed=seed, temperature=temperature)
+        windows = place_windows(mask, self.image_size, self._hole_share())
+        views = [view(image, mask, window.box, self.image_size) for window in windows]
+        # Candidates are judged by the largest hole, at the model's resolution.
+        main = largest_hole(windows)
+        small, small_mask = views[main]
+        if instances is not None:
+            codes = self._project_squares(instances, small_mask)
+        generated = next(self._generate([views[main]], codes))
+        candidates = np.repeat(small[None], len(codes), axis=0)
+        paste(candidates, generated, small, small_mask[..., 0], whole(small_mask[..., 0]))
+        realism = np.full(len(codes), np.nan, np.float32)
+        if self.judges_realism:
+            realism = self.realism(candidates, np.repeat(small_mask[None], len(codes), axis=0))
+        distances = pair_distances(candidates, small_mask)
+        if select is not None:
+            kept = choose(select, num_samples, realism=realism, distances=distances)
+            codes, generated, realism = codes[kept], generated[kept], realism[kept]
+            distances = distances[np.ix_(kept, kept)]
+
+        results = np.repeat(image[None], len(codes), axis=0)
+        pasted = np.zeros(mask.shape, np.uint16)  # the weights so far
+        paste(results, generated, image, mask, windows.pop(main), pasted)
+        del views[main]
+        rest = zip(windows, self._generate(views, codes), strict=True)
+        progress = tqdm(rest, total=len(windows), desc="windows", delay=2, leave=False)
+        for window, generated in progress:
+            paste(results, generated, image, mask, window, pasted)
+        return Completions(results, codes, realism, nearest_distances(distances))
+
+    def _hole_share(self) -> float:
+        """The least share of a window that its hole should have: the least there was in training.
+
+        So a square picture with such a hole as in training is seen whole, as in training.
+        """
+        return min(max(least_hole_share(MaskOptions(**self.config.mask)), 1 / 16), 1 / 4)
+
+    def _generate(
+        self, views: Sequence[tuple[np.ndarray, np.ndarray]], codes: np.ndarray
+    ) -> Iterator[np.ndarray]:
+        """What the model makes of each view with each code, known pixels included.
+
+        Work goes to the devices in rows of one view and up to eight codes, in batches of one or
+        four rows a device, filled up where there are fewer: a few programs serve all pictures.
+
+        Args:
+            views: pairs of uint8 [S, S, 3] and its mask uint8 [S, S, 1].
+            codes: float32 [K, Z].
+
+        Yields:
+            uint8 [K, S, S, 3], one for each view.
+        """
+        spread = len(self.devices)
+        chunk = max(1, _CODES_AT_ONCE // spread)
+        while chunk >= 2 * len(codes):
+            chunk //= 2
+        parts = -(-len(codes) // chunk)
+        padded = codes[np.minimum(np.arange(parts * chunk), len(codes) - 1)]
+        padded = padded.reshape(parts, chunk, -1)
+        rows = [(number, part) for number in range(len(views)) for part in range(parts)]
+        done: list[np.ndarray] = []  # rows of views that are not complete yet
+        while rows:
+            size = spread if len(rows) <= 2 * spread else 4 * spread
+            batch, rows = rows[:size], rows[size:]
+            filled = batch + batch[-1:] * (size - len(batch))
+            images, masks = (np.stack([views[n][i] for n, _ in filled]) for i in (0, 1))
+            pictures = self._spread(
+                self._generate_pictures, images, masks, padded[[part for _, part in filled]]
+            )
+            done.extend(pictures[: len(batch)])
+            while len(done) >= parts:
+                yield np.concatenate(done[:parts])[: len(codes)]
+                del done[:parts]
+
+    def check_selection(self, select: str | None, oversample: int = 4) -> None:
+        """Raises a ValueError unless `complete` can select like this."""
+        check_selection(select)
+        if select is None:
+            return
+        if oversample < 1:
+            raise ValueError(f"oversample ({oversample}) must be at least 1")
+        if select != "diverse" and not self.judges_realism:
+            raise ValueError(
+                f"select ({select!r}) needs a model with a trained discriminator, which this one"
+                " lacks: only 'diverse' does without"
+            )
+
+    def _spread(
+        self, function: Callable, images: np.ndarray, masks: np.ndarray, *others: Any, **static: int
+    ) -> np.ndarray:
+        """Calls a compiled function with each array's rows split evenly over the devices.
+
+        A batch that does not divide is filled up with its last row, which costs no time: the
+        devices with fewer rows would wait for the others.
+        """
+        _check_batch(images, masks, self.image_size)
+        arrays, batch_size = (images, masks, *others), len(images)
+        missing = -batch_size % len(self.devices)
+        if missing:
+            rows = np.minimum(np.arange(batch_size + missing), batch_size - 1)
+            arrays = tuple(array[rows] for array in arrays)
+        arrays = jax.device_put(arrays, self._split)
+        return np.asarray(function(self.params, *arrays, **static))[:batch_size]
+
+    def _sample_codes(
+        self, params: PyTree, images: Array, masks: Array, keys: Array, num_samples: int
+    ) -> Array:
+        codes = sample_normal(keys, num_samples, self.code_dim)
+        return complete_codes(self.networks, params, images, masks, codes)
+
+    def _mean_logits(self, params: PyTree, images: Array, masks: Array) -> Array:
+        variables = {"params": params["discriminator"], "spectral_norm": params["spectral_norm"]}
+        image = normalize(self.networks.to_patches(images))
+        mask = self.networks.to_patches(masks).astype(jnp.float32)
+        logits = self.networks.discriminator.apply(variables, image, mask)
+        return logits.mean(axis=(1, 2))
+
+
+def read_model(
+    path: str | Path, step: int | None = None
+) -> tuple[PyTree, dict[str, Any], int, str]:
+    """Parameters, config, step and digest of a saved model; arguments and errors as for `load`."""
+    folder = _find_model(path)
+    if is_weights_folder(folder):
+        params, config, saved_step, digest = read_weights(folder)
+        if step not in (None, saved_step):
+            raise FileNotFoundError(f"{path} holds step {saved_step} alone, not {step}")
+        return params, config, saved_step, digest
+    # Orbax takes a second or two to import: only for those who load what it saved.
+    from uctgan_jax.checkpoints import Checkpoints
+
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        step, params, config, digest = checkpoints.restore_model(step)
+    return params, config, step, digest
+
+
+def bundled_models() -> list[str]:
+    """The names of the models that come with the package, for `Inpainter.load`."""
+    return sorted(folder.name for folder in PRETRAINED.glob("*") if is_weights_folder(folder))
+
+
+def saved_steps(path: str | Path) -> list[int]:
+    """The steps there are, the oldest first; `path` as for `Inpainter.load`.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+    """
+    folder = _find_model(path)
+    if is_weights_folder(folder):
+        return [read_weights(folder)[2]]
+    from uctgan_jax.checkpoints import Checkpoints
+
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        return checkpoints.steps()
+
+
+def _find_model(path: str | Path) -> Path:
+    """The folder of weights or of checkpoints that a path or a name stands for."""
+    folder = Path(path).expanduser()
+    if (folder / "checkpoints").is_dir():
+        return folder / "checkpoints"
+    if folder.is_dir():
+        return folder
+    if str(path) in bundled_models():
+        return PRETRAINED / path
+    raise FileNotFoundError(
+        f"{path} is neither a run's workdir, nor a folder of checkpoints or weights, nor one of"
+        f" the models that come with the package ({', '.join(bundled_models()) or 'none'})"
+    )
+
+
+def _check_image(image: np.ndarray) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or not image.size:
+        raise ValueError(f"image ({image.dtype} {image.shape}) must be uint8 [H, W, 3]")
+
+
+def _check_batch(images: np.ndarray, masks: np.ndarray, size: int) -> None:
+    """Raises a ValueError unless they are uint8 [B, S, S, 3] and [B, S, S, 1] of 0 and 1."""
+    if images.dtype != np.uint8 or images.shape != (len(images), size, size, 3) or not len(images):
+        raise ValueError(
+            f"images ({images.dtype} {images.shape}) must be uint8 [B, {size}, {size}, 3]"
+        )
+    if masks.dtype != np.uint8 or masks.shape != (len(images), size, size, 1):
+        raise ValueError(
+            f"masks ({masks.dtype} {masks.shape}) must be uint8 [{len(images)}, {size}, {size}, 1]"
+        )
+    if masks.max() > 1:
+        raise ValueError(f"masks (a value of {masks.max()}) must be 1 in the hole and 0 elsewhere")
+
+
+def _check_inputs(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The picture uint8 [H, W, 3] and its mask uint8 [H, W], or a ValueError."""
+    image, mask = np.asarray(image), np.asarray(mask)
+    _check_image(image)
+    if mask.shape[:2] != image.shape[:2] or mask.shape[2:] not in ((), (1,)):
+        raise ValueError(
+            f"mask {mask.shape} must have the picture's height and width {image.shape[:2]}"
+        )
+    return image, _check_mask(mask)
+
+
+def _check_mask(mask: np.ndarray) -> np.ndarray:
+    """The mask uint8 [H, W] of 0 and 1, or a ValueError."""
+    mask = np.asarray(mask)
+    if mask.ndim == 3 and mask.shape[-1] == 1:
+        mask = mask[..., 0]
+    if mask.ndim != 2:
+        raise ValueError(f"mask {mask.shape} must be [H, W] or [H, W, 1]")
+    mask = (mask != 0).astype(np.uint8)
+    if not mask.any():
+        raise ValueError("the mask is empty: no pixel is marked as hole")
+    if mask.all():
+        raise ValueError("the mask is full: a picture needs known pixels to be completed")
+    return mask
+
+
+def _check_codes(codes: np.ndarray, code_dim: int) -> np.ndarray:
+    """Codes as float32 [K, Z], or a ValueError."""
+    codes = np.asarray(codes, np.float32)
+    if codes.ndim != 2 or not len(codes) or codes.shape[1] != code_dim:
+        raise ValueError(f"codes {codes.shape} must be [K, {code_dim}] with K of 1 or more")
+    if not np.isfinite(codes).all():
+        raise ValueError("codes must be finite numbers")
+    return codes
