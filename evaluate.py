@@ -56,7 +56,8 @@ from uctgan_jax.evaluation.metrics.placement import on_default_device
 from uctgan_jax.evaluation.report import to_html, to_markdown, to_svg, to_text
 from uctgan_jax.files import make_writable
 from uctgan_jax.images import completion_sheet, write_image
-from uctgan_jax.inpainting.inpainter import Inpainter, saved_steps
+from uctgan_jax.inpainting.inpainter import Inpainter
+from uctgan_jax.saved_models import saved_steps
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration of data and evaluation.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run to evaluate.")

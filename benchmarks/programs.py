@@ -12,7 +12,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
 
 from uctgan_jax import phases
-from uctgan_jax.inpainting.inpainter import complete_codes
+from uctgan_jax.inpainting.sampler import complete_codes
 from uctgan_jax.nets import Networks, build_networks
 from uctgan_jax.nets.blocks import space_to_depth
 from uctgan_jax.optimizers import make_optimizers

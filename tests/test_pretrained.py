@@ -8,7 +8,7 @@ from uctgan_jax import Inpainter, bundled_models
 from uctgan_jax.avatars.dataset import render, sample_attributes
 from uctgan_jax.avatars.posterior import FACE_WINDOW
 from uctgan_jax.data.masks import MaskOptions, draw_mask
-from uctgan_jax.inpainting.inpainter import PRETRAINED
+from uctgan_jax.saved_models import PRETRAINED
 
 
 def test_each_has_its_card_and_is_small():

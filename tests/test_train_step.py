@@ -11,17 +11,11 @@ import pytest
 
 from tests.conftest import LOSS_WEIGHTS, TINY_MODEL, assert_trees_equal
 from uctgan_jax.nets import build_networks
+from uctgan_jax.preprocess import composite, normalize
 from uctgan_jax.prior.flow import CONDITION_LAYER, flat
 from uctgan_jax.prior.whitening import whitened
 from uctgan_jax.train_state import Optimizers, create_train_state
-from uctgan_jax.train_step import (
-    LossWeights,
-    composite,
-    make_encoder,
-    make_prior_step,
-    make_train_step,
-    normalize,
-)
+from uctgan_jax.train_step import LossWeights, make_encoder, make_prior_step, make_train_step
 
 ADAM = optax.adam(1e-3)
 OPTIMIZERS = Optimizers(

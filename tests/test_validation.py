@@ -6,8 +6,8 @@ import pytest
 
 from tests.conftest import model_params, records, run_config
 from uctgan_jax import training
+from uctgan_jax.preprocess import normalize
 from uctgan_jax.train_state import TrainState
-from uctgan_jax.train_step import normalize
 from uctgan_jax.validation import HeldOut
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "Completions": "inpainting.inpainter",
     "Inpainter": "inpainting.inpainter",
-    "bundled_models": "inpainting.inpainter",
+    "bundled_models": "saved_models",
     "export_model": "export.export_model",
     "interpolate": "inpainting.interpolation",
 }

@@ -14,6 +14,7 @@ import optax
 from uctgan_jax import losses
 from uctgan_jax.nets import Networks, sample_code
 from uctgan_jax.nets.blocks import each_color
+from uctgan_jax.preprocess import composite, normalize
 from uctgan_jax.prior import whitening
 from uctgan_jax.prior.flow import flat
 from uctgan_jax.train_state import Optimizers, TrainState, trained
@@ -39,16 +40,6 @@ class LossWeights:
     manifold: float  # L_cc in manifold space
     kl: float  # L_KL on both codes
     prior: float  # flow matching to z_g; the prior's loss alone, so only 0 or not matters
-
-
-def normalize(images: Array) -> Array:
-    """uint8 [0, 255] to float32 [-1, 1]."""
-    return images.astype(jnp.float32) / 127.5 - 1.0
-
-
-def composite(output: Array, target: Array, mask: Array) -> Array:
-    """The generator's pixels in the hole, the picture's own elsewhere."""
-    return jnp.where(mask > 0.5, output, target)
 
 
 def make_train_step(

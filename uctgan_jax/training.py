@@ -23,7 +23,6 @@ from uctgan_jax.data import pipeline, sources
 from uctgan_jax.data.masks import MaskOptions, check_mask_options
 from uctgan_jax.files import held_alone, make_writable, write_text
 from uctgan_jax.growth import grow, grown_sizes, widened_prior
-from uctgan_jax.inpainting.inpainter import read_model
 from uctgan_jax.metrics_log import MetricsLog
 from uctgan_jax.nets import NARROW_CONDITION, build_networks
 from uctgan_jax.optimizers import make_optimizers
@@ -38,6 +37,7 @@ from uctgan_jax.phases import (
 )
 from uctgan_jax.preemption import PreemptionNotice
 from uctgan_jax.prior import whitening
+from uctgan_jax.saved_models import read_model
 from uctgan_jax.train_state import TrainState, create_train_state
 from uctgan_jax.train_step import make_measure
 from uctgan_jax.weights import check_generator, check_structure

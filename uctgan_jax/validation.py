@@ -13,7 +13,7 @@ import numpy as np
 from absl import logging
 
 from uctgan_jax import images as host_images
-from uctgan_jax.inpainting.inpainter import complete_codes, reconstruct_pictures, sample_normal
+from uctgan_jax.inpainting.sampler import complete_codes, reconstruct_pictures, sample_normal
 from uctgan_jax.nets import Networks
 from uctgan_jax.train_state import TrainState
 from uctgan_jax.train_step import make_encoder, prior_loss

@@ -17,7 +17,8 @@ from jax import export as jax_export
 from tests.conftest import TINY_MODEL, run_config
 from uctgan_jax.export import export_model as export
 from uctgan_jax.images import read_image, write_image
-from uctgan_jax.inpainting.inpainter import Inpainter, draw_codes
+from uctgan_jax.inpainting.inpainter import Inpainter
+from uctgan_jax.inpainting.sampler import draw_codes
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "run_exported.py"
 ANY_PLATFORM = {"shape_assertion"}

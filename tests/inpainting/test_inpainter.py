@@ -12,9 +12,10 @@ from tests.conftest import TINY_MODEL, model_params
 from uctgan_jax import Inpainter
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.inpainting import inpainter as inpainting
-from uctgan_jax.inpainting.inpainter import sample_normal, saved_steps
 from uctgan_jax.inpainting.interpolation import interpolate
+from uctgan_jax.inpainting.sampler import sample_normal
 from uctgan_jax.inpainting.selection import SELECTIONS, choose, nearest_distances, pair_distances
+from uctgan_jax.saved_models import saved_steps
 from uctgan_jax.train_state import Optimizers, create_train_state
 from uctgan_jax.weights import OtherNetworksError
 

@@ -32,7 +32,8 @@ from jax.extend.core import jaxpr_as_fun
 
 from uctgan_jax import quiet
 from uctgan_jax.files import make_writable, write_atomically, write_text
-from uctgan_jax.inpainting.inpainter import Inpainter, complete_codes
+from uctgan_jax.inpainting.inpainter import Inpainter
+from uctgan_jax.inpainting.sampler import complete_codes
 from uctgan_jax.nets import blocks, build_networks
 
 PLATFORMS = ("cpu", "cuda", "tpu")

@@ -21,6 +21,14 @@ from tqdm import tqdm
 from uctgan_jax import images as host_images
 from uctgan_jax.data.masks import MaskOptions, least_hole_share
 from uctgan_jax.inpainting.blending import paste
+from uctgan_jax.inpainting.sampler import (
+    complete_codes,
+    draw_codes,
+    generate_pictures,
+    project_pictures,
+    reconstruct_pictures,
+    sample_normal,
+)
 from uctgan_jax.inpainting.selection import (
     check_selection,
     choose,
@@ -28,13 +36,12 @@ from uctgan_jax.inpainting.selection import (
     pair_distances,
 )
 from uctgan_jax.inpainting.windows import largest_hole, place_windows, view, whole
-from uctgan_jax.nets import Networks, build_networks
-from uctgan_jax.train_step import composite, normalize
+from uctgan_jax.nets import build_networks
+from uctgan_jax.preprocess import normalize
+from uctgan_jax.saved_models import read_model
 from uctgan_jax.weights import (
     OtherNetworksError,
     check_generator,
-    is_weights_folder,
-    read_weights,
     write_weights,
 )
 
@@ -42,135 +49,6 @@ Array = jax.Array
 PyTree = Any
 
 _CODES_AT_ONCE = 8  # over all devices, of one view
-
-PRETRAINED = Path(__file__).parents[1] / "pretrained"
-
-
-def generate_pictures(
-    networks: Networks, params: PyTree, images: Array, masks: Array, codes: Array
-) -> Array:
-    """What G makes of each picture with each of its codes; the condition is encoded once.
-
-    Args:
-        networks: E1, E2, the prior and G.
-        params: their parameters, see `Networks.init_generator`.
-        images: uint8 [B, S, S, 3]; pixels inside the hole are never looked at.
-        masks: uint8 [B, S, S, 1], 1 = hole.
-        codes: float32 [B, K, Z], standard normal.
-
-    Returns:
-        uint8 [B, K, S, S, 3], with known pixels as G repeats them.
-    """
-    condition = _encode(networks, params, images, masks)
-    codes = networks.to_manifold(params, codes, condition)
-    return _generate(networks, params, condition, masks, codes)
-
-
-def complete_codes(
-    networks: Networks, params: PyTree, images: Array, masks: Array, codes: Array
-) -> Array:
-    """`generate_pictures` with the known pixels of `images` as they are: uint8 [B, K, S, S, 3]."""
-    pictures = generate_pictures(networks, params, images, masks, codes)
-    return composite(pictures, images[:, None], masks[:, None])
-
-
-def project_pictures(networks: Networks, params: PyTree, images: Array, masks: Array) -> Array:
-    """The standard-normal codes of what pictures show in a hole, float32 [B, Z].
-
-    E1's means, taken back to N(0, I) under each picture's own surroundings: what those tell by
-    themselves, as a face's skin colour, is no part of the code, and will come from the picture
-    that is completed with it.
-
-    Args:
-        networks: E1, E2 and the prior.
-        params: their parameters.
-        images: uint8 [B, S, S, 3], whole pictures.
-        masks: uint8 [B, S, S, 1], 1 = hole.
-    """
-    condition = _encode(networks, params, images, masks)
-    codes = _project(networks, params, images)[:, None]
-    return networks.from_manifold(params, codes, condition)[:, 0]
-
-
-def reconstruct_pictures(networks: Networks, params: PyTree, images: Array, masks: Array) -> Array:
-    """Whole pictures completed with the code that E1 gives each: uint8 [B, S, S, 3]."""
-    condition = _encode(networks, params, images, masks)
-    codes = _project(networks, params, images)[:, None]
-    return composite(_generate(networks, params, condition, masks, codes)[:, 0], images, masks)
-
-
-def _encode(networks: Networks, params: PyTree, images: Array, masks: Array) -> tuple[Array, ...]:
-    mask = networks.to_patches(masks).astype(jnp.float32)
-    image = normalize(networks.to_patches(images))
-    return networks.encoder.apply({"params": params["encoder"]}, image, mask)
-
-
-def _project(networks: Networks, params: PyTree, images: Array) -> Array:
-    image = normalize(networks.to_patches(images))
-    mean, _ = networks.projection.apply({"params": params["projection"]}, image)
-    return mean
-
-
-def _generate(
-    networks: Networks, params: PyTree, condition: Sequence[Array], masks: Array, codes: Array
-) -> Array:
-    """G's pictures, uint8 [B, K, S, S, 3], from codes of the manifold, [B, K, Z]."""
-    mask = networks.to_patches(masks).astype(jnp.float32)
-
-    # Mapping over the codes alone computes what depends on the condition alone only once.
-    def generate(code: Array) -> Array:
-        patches = networks.generator.apply({"params": params["generator"]}, code, condition, mask)
-        return networks.to_pictures(patches)
-
-    outputs = jax.vmap(generate, in_axes=1, out_axes=1)(codes)
-    return jnp.round((outputs + 1.0) * 127.5).astype(jnp.uint8)
-
-
-def sample_normal(keys: Array, num_samples: int, code_dim: int) -> Array:
-    """Codes from N(0, I).
-
-    Args:
-        keys: `jax.random.key` array [B], one a picture.
-        num_samples: codes a picture; the first of many equal the first of few.
-        code_dim: Z.
-
-    Returns:
-        float32 [B, K, Z].
-    """
-
-    def draw(key: Array) -> Array:
-        sample_keys = jax.vmap(lambda k: jax.random.fold_in(key, k))(jnp.arange(num_samples))
-        return jax.vmap(lambda k: jax.random.normal(k, (code_dim,)))(sample_keys)
-
-    return jax.vmap(draw)(keys)
-
-
-def draw_codes(
-    num_samples: int, code_dim: int, *, seed: int = 0, temperature: float = 1.0
-) -> np.ndarray:
-    """Codes from N(0, temperature^2 I), on the host: nothing to compile for each count.
-
-    Args:
-        num_samples: K; the first of many equal the first of few.
-        code_dim: Z.
-        seed: 0 or more.
-        temperature: 0 or more.
-
-    Returns:
-        float32 [K, Z].
-
-    Raises:
-        ValueError: if a value is out of its range.
-    """
-    for name, value, lowest in (
-        ("num_samples", num_samples, 1),
-        ("seed", seed, 0),
-        ("temperature", temperature, 0),
-    ):
-        if not lowest <= value < np.inf:
-            raise ValueError(f"{name} ({value}) must be at least {lowest}, and finite")
-    noise = np.random.default_rng(seed).standard_normal((num_samples, code_dim), np.float32)
-    return noise * np.float32(temperature)
 
 
 @dataclass(frozen=True)
@@ -589,59 +467,6 @@ class Inpainter:
         mask = self.networks.to_patches(masks).astype(jnp.float32)
         logits = self.networks.discriminator.apply(variables, image, mask)
         return logits.mean(axis=(1, 2))
-
-
-def read_model(
-    path: str | Path, step: int | None = None
-) -> tuple[PyTree, dict[str, Any], int, str]:
-    """Parameters, config, step and digest of a saved model; arguments and errors as for `load`."""
-    folder = _find_model(path)
-    if is_weights_folder(folder):
-        params, config, saved_step, digest = read_weights(folder)
-        if step not in (None, saved_step):
-            raise FileNotFoundError(f"{path} holds step {saved_step} alone, not {step}")
-        return params, config, saved_step, digest
-    # Orbax takes a second or two to import: only for those who load what it saved.
-    from uctgan_jax.checkpoints import Checkpoints
-
-    with Checkpoints(folder, read_only=True) as checkpoints:
-        step, params, config, digest = checkpoints.restore_model(step)
-    return params, config, step, digest
-
-
-def bundled_models() -> list[str]:
-    """The names of the models that come with the package, for `Inpainter.load`."""
-    return sorted(folder.name for folder in PRETRAINED.glob("*") if is_weights_folder(folder))
-
-
-def saved_steps(path: str | Path) -> list[int]:
-    """The steps there are, the oldest first; `path` as for `Inpainter.load`.
-
-    Raises:
-        FileNotFoundError: if there is no such model.
-    """
-    folder = _find_model(path)
-    if is_weights_folder(folder):
-        return [read_weights(folder)[2]]
-    from uctgan_jax.checkpoints import Checkpoints
-
-    with Checkpoints(folder, read_only=True) as checkpoints:
-        return checkpoints.steps()
-
-
-def _find_model(path: str | Path) -> Path:
-    """The folder of weights or of checkpoints that a path or a name stands for."""
-    folder = Path(path).expanduser()
-    if (folder / "checkpoints").is_dir():
-        return folder / "checkpoints"
-    if folder.is_dir():
-        return folder
-    if str(path) in bundled_models():
-        return PRETRAINED / path
-    raise FileNotFoundError(
-        f"{path} is neither a run's workdir, nor a folder of checkpoints or weights, nor one of"
-        f" the models that come with the package ({', '.join(bundled_models()) or 'none'})"
-    )
 
 
 def _check_image(image: np.ndarray) -> None:
