@@ -1,9 +1,9 @@
 """Checkpoints: state, averaged parameters and config, with digests that tell damage.
 
-A checkpoint is `DIRECTORY/<step>/` with four Orbax items: `model` (what inference needs: the
-averaged parameters of E1, E2, the prior, its guide and G, and D, which ranks completions), `state`
-(the rest of the train state), `config`, and `digests` (SHA-256 over the arrays of the first two).
-The position in the data is the step itself.
+A checkpoint is `DIRECTORY/<step>/` with four Orbax items: `model` (what inference needs: averaged
+parameters of E1, E2, G and a learned prior, and D, which ranks completions), `state` (the rest of
+the train state), `config`, and `digests` (SHA-256 over the arrays of the first two). The position
+in the data is the step itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from orbax.checkpoint import checkpoint_managers
 
 from uctgan_jax import quiet
 from uctgan_jax.parallel import wait_for_processes
-from uctgan_jax.train_state import TrainState
 from uctgan_jax.weights import DamagedCheckpointError, OtherNetworksError, check_structure, digest
 
 PyTree = Any
@@ -73,65 +72,60 @@ class Checkpoints:
         self.close()
 
     def save(
-        self, state: TrainState, config: Mapping[str, Any], error: float, *, stage: int = 0
+        self, step: int, model: PyTree, state: PyTree, config: Mapping[str, Any], error: float
     ) -> None:
         """Starts saving a checkpoint and returns.
 
         Args:
-          state: of numpy arrays (see `DataParallel.fetch`).
+          step: of the run.
+          model: what inference needs, numpy arrays.
+          state: what else a resume needs, numpy arrays.
           config: as JSON can hold it.
           error: what the best checkpoint has least of; one that is not finite counts as worst.
-          stage: of the run. Errors of different stages may be of different kinds: a checkpoint of a
-            later one is better than any of those before.
 
         Raises:
           ValueError: if there is a checkpoint of this step or a later one.
         """
-        model, rest = _split(state)
         saves = self._manager.save(
-            int(state.step),
-            metrics={
-                "stage": stage,
-                "error": error if np.isfinite(error) else sys.float_info.max,
-            },
+            step,
+            metrics={"error": error if np.isfinite(error) else sys.float_info.max},
             args=ocp.args.Composite(
                 model=ocp.args.StandardSave(model),
-                state=ocp.args.StandardSave(rest),
+                state=ocp.args.StandardSave(state),
                 config=ocp.args.JsonSave(dict(config)),
-                digests=ocp.args.JsonSave({"model": digest(model), "state": digest(rest)}),
+                digests=ocp.args.JsonSave({"model": digest(model), "state": digest(state)}),
             ),
         )
         if not saves:
             raise ValueError(
-                f"step {int(state.step)} cannot be saved in {self.directory}, which has steps"
-                f" {self.steps()}"
+                f"step {step} cannot be saved in {self.directory}, which has steps {self.steps()}"
             )
 
     def steps(self) -> list[int]:
         """The steps there are checkpoints of, the oldest first."""
         return sorted(self._manager.all_steps())
 
-    def restore_latest(self, template: TrainState) -> TrainState | None:
-        """The newest undamaged state as numpy arrays; None if there is no checkpoint at all.
+    def restore_latest(self, model: PyTree, state: PyTree) -> tuple[PyTree, PyTree] | None:
+        """The newest undamaged model and state, as numpy arrays; None without any checkpoint.
 
         Damaged ones that are newer are set aside, as `<step>.damaged`: their steps come again. All
         processes call this, read for themselves and go on together: none is damaged that one of
         them can read.
 
         Args:
-          template: a state of the shapes and types to expect.
+          model, state: trees of the shapes and types to expect.
 
         Raises:
           DamagedCheckpointError: if there are checkpoints, but every one is damaged.
           OtherNetworksError: if one is of other networks or optimisers.
           OSError: if one may not be read, or cannot be by some of the processes.
         """
-        model, rest = _split(jax.tree.map(_numpy_template, template))
+        items = jax.tree.map(_numpy_template, {"model": model, "state": state})
         damaged = []
         for step in reversed(self.steps()):
             problem = None
             try:
-                restored = self._restore(step, {"model": model, "state": rest})
+                restored = self._restore(step, items)
             except Exception as error:  # The other processes are to hear of it first.
                 problem = error
             can_read = _from_all_processes(problem is None, name=f"step {step} read")
@@ -148,7 +142,7 @@ class Checkpoints:
                 continue
             if damaged:
                 self._set_aside(damaged)
-            return _join(restored["model"], restored["state"])
+            return restored["model"], restored["state"]
         if damaged:
             raise DamagedCheckpointError(
                 f"every checkpoint in {self.directory} is damaged: steps {damaged}"
@@ -172,7 +166,7 @@ class Checkpoints:
           step: which checkpoint; None for the newest.
 
         Returns:
-          The step, the model (see `_split`) as numpy arrays, the config, and the model's digest.
+          The step, the model as numpy arrays, the config, and the model's digest.
 
         Raises:
           FileNotFoundError: if there is no such checkpoint.
@@ -244,33 +238,9 @@ def _free_name(folder: Path) -> Path:
     return next(path for path in map(folder.with_name, names) if not path.exists())
 
 
-def _merit(metrics: Mapping[str, float]) -> tuple[float, float]:
+def _merit(metrics: Mapping[str, float]) -> float:
     """What Orbax sorts by; it calls the last the best."""
-    return metrics.get("stage", 0), -metrics["error"]  # runs of before had one stage
-
-
-def _split(state: TrainState) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
-    """A state as the two items that checkpoints keep it in: the model, and the rest.
-
-    The model is what completes pictures, averaged, and {"discriminator", "spectral_norm"} as they
-    are: D judges, so its newest parameters serve best.
-    """
-    rest = dict(vars(state))
-    model = dict(rest.pop("ema_params"))
-    model["discriminator"] = rest.pop("discriminator_params")
-    model["spectral_norm"] = rest.pop("spectral_norm")
-    return model, rest
-
-
-def _join(model: Mapping[str, PyTree], rest: Mapping[str, PyTree]) -> TrainState:
-    """The state that `_split` took apart."""
-    ema = dict(model)
-    return TrainState(
-        discriminator_params=ema.pop("discriminator"),
-        spectral_norm=ema.pop("spectral_norm"),
-        ema_params=ema,
-        **rest,
-    )
+    return -metrics["error"]
 
 
 def _numpy_template(leaf: Any) -> np.ndarray:
