@@ -1,7 +1,7 @@
 """How fast training runs here, and how soon: JSON on stdout.
 
-    python -m benchmarks.train_step --config=configs/avatars_gpu.py:64 [--seconds=30] \
-        [--phase=game] [--config.batch_size=8] [--config.compute_dtype=bfloat16] ...
+    python -m benchmarks.train_step --config=configs/faces64.py [--seconds=30] \
+        [--stage=joint] [--config.batch_size=8] [--config.compute_dtype=bfloat16] ...
 
 Times the real step on all devices, on a batch that is there already, in turns with a bare matrix
 product of the same type: `share_of_ceiling` is one against the other (a device each). The time to
@@ -35,10 +35,10 @@ from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import train_batches
 from uctgan_jax.data.sources import open_source
 from uctgan_jax.parallel import DataParallel
-from uctgan_jax.phases import device_types
+from uctgan_jax.training import device_types
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
-_PHASE = flags.DEFINE_enum("phase", "game", ["reconstructions", "game"], "Whose steps.")
+_STAGE = flags.DEFINE_enum("stage", "joint", programs.STAGES, "Whose steps.")
 _SECONDS = flags.DEFINE_float("seconds", 30, "For the step, and again for the data wait.")
 
 
@@ -49,7 +49,7 @@ class Training:
         """Makes the state on the devices; the step compiles when it is first taken."""
         self.parallel = DataParallel(config.parallel)
         self.parallel.check_batch_size(config.batch_size)
-        create, step = programs.train_program(config, self.parallel.axis_name, _PHASE.value)
+        create, step = programs.train_program(config, self.parallel.axis_name, _STAGE.value)
         self.state = self.parallel.replicate(jax.jit(create)())
         self._step = self.parallel.compile(step)
 
@@ -79,7 +79,7 @@ def seconds_to_first_step(config: ml_collections.ConfigDict, cache: Path) -> flo
 
 def measure_rate(config: ml_collections.ConfigDict, training: Training, seconds: float) -> dict:
     """Pictures and operations a second, beside the matrix product's."""
-    flop = programs.train_flop(config, config.batch_size, _PHASE.value)
+    flop = programs.train_flop(config, config.batch_size, _STAGE.value)
     batch = training.parallel.shard(programs.random_batch(*batch_sizes(config)))
     matmul = Matmul(config.compute_dtype)
     training.step(batch)
@@ -156,7 +156,7 @@ def main(argv: list[str]) -> None:
         "batch_size": config.batch_size,
         "compute_dtype": config.compute_dtype,
         "parallel": config.parallel,
-        "phase": _PHASE.value,
+        "stage": _STAGE.value,
         "seconds_to_first_step": first,
         **rate,
         **wait,

@@ -1,4 +1,4 @@
-"""The loop of both trainings: steps, logs, validation and checkpoints, until all is done or told."""
+"""The loop of both trainings: steps, logs, validation and checkpoints."""
 
 from __future__ import annotations
 

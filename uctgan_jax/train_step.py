@@ -208,13 +208,15 @@ def discriminator_loss(
     if not trainee.weights.gradient_penalty:
         return loss, {}
 
+    size = len(batch["image"])
+
     def penalty(pictures: Array) -> Array:
-        masks = _repeat(batch["mask"], len(pictures) // len(batch["mask"]))
         return losses.gradient_penalty(
-            lambda x: trainee.networks.discriminate(params, x, masks), pictures
+            lambda x: trainee.networks.discriminate(params, x, batch["mask"]), pictures
         )
 
-    terms = {"r1": penalty(batch["image"]), "r2": penalty(composites)}
+    # R2 at I_c, or at I_r without its path: each costs as much as all else that D does.
+    terms = {"r1": penalty(batch["image"]), "r2": penalty(composites[:size])}
     return loss + trainee.weights.gradient_penalty * (terms["r1"] + terms["r2"]), terms
 
 

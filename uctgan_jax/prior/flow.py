@@ -2,8 +2,8 @@
 
 [Our addition.] Codes of the pictures that share a condition are not spread like N(0, I): they agree
 about what the known pixels tell. A field that depends on the condition carries noise to where such
-codes are (flow matching: Lipman et al., 2023; Liu et al., 2023). Followed backwards, it takes from a
-code what its own surroundings already told.
+codes are (flow matching: Lipman et al., 2023; Liu et al., 2023). Followed backwards, it removes the
+part of a code that its own surroundings tell.
 """
 
 from __future__ import annotations
