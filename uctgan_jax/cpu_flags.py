@@ -10,7 +10,9 @@ import os
 import platform
 from pathlib import Path
 
-_NO_LIBRARY_CONVOLUTIONS = "--xla_cpu_experimental_ynn_fusion_type=-individual_convolution"
+_FLAG = "--xla_cpu_experimental_ynn_fusion_type"
+_WITHOUT_LIBRARY = f"{_FLAG}=-individual_convolution"
+WITH_LIBRARY = f"{_FLAG}=+individual_convolution"  # XLA's default
 
 
 def set_best() -> None:
@@ -19,9 +21,8 @@ def set_best() -> None:
     To be called before JAX sees its first device.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    name = _NO_LIBRARY_CONVOLUTIONS.partition("=")[0]
-    if is_intel() and name not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {_NO_LIBRARY_CONVOLUTIONS}".strip()
+    if is_intel() and _FLAG not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_WITHOUT_LIBRARY}".strip()
 
 
 def is_intel() -> bool:
