@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,15 @@ _KEPT = 2  # of the newest, besides the best
 _SECOND_TRY_SECONDS = 1.0  # after a read that failed: network file systems have bad moments
 
 
+class NotSavedError(OSError):
+    """A checkpoint could not be written, as on a full disk."""
+
+
 class Checkpoints:
-    """The checkpoints of one run."""
+    """The checkpoints of one run.
+
+    Saving goes on in the background: its errors come up at the next save, or at the end.
+    """
 
     def __init__(self, directory: str | Path, *, read_only: bool = False):
         """Opens a folder of checkpoints, or makes one.
@@ -44,6 +51,8 @@ class Checkpoints:
           read_only: neither make the folder nor tidy it: its run may be under way.
         """
         self.directory = Path(directory).expanduser().absolute()
+        # Of a save that failed `NotSavedError` says all there is to say.
+        quiet.drop_records("absl", source="orbax")
         # Orbax warns of what `read_only` asks for.
         with quiet.errors_alone("absl") if read_only else contextlib.nullcontext():
             self._manager = ocp.CheckpointManager(
@@ -68,8 +77,12 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except NotSavedError:
+            if kind is None:  # else the first error says enough
+                raise
 
     def save(
         self, step: int, model: PyTree, state: PyTree, config: Mapping[str, Any], error: float
@@ -85,17 +98,17 @@ class Checkpoints:
 
         Raises:
           ValueError: if there is a checkpoint of this step or a later one.
+          NotSavedError: if this one, or the one before, cannot be written.
         """
-        saves = self._manager.save(
-            step,
-            metrics={"error": error if np.isfinite(error) else sys.float_info.max},
-            args=ocp.args.Composite(
-                model=ocp.args.StandardSave(model),
-                state=ocp.args.StandardSave(state),
-                config=ocp.args.JsonSave(dict(config)),
-                digests=ocp.args.JsonSave({"model": digest(model), "state": digest(state)}),
-            ),
+        items = ocp.args.Composite(
+            model=ocp.args.StandardSave(model),
+            state=ocp.args.StandardSave(state),
+            config=ocp.args.JsonSave(dict(config)),
+            digests=ocp.args.JsonSave({"model": digest(model), "state": digest(state)}),
         )
+        metrics = {"error": error if np.isfinite(error) else sys.float_info.max}
+        with self._saving():
+            saves = self._manager.save(step, metrics=metrics, args=items)
         if not saves:
             raise ValueError(
                 f"step {step} cannot be saved in {self.directory}, which has steps {self.steps()}"
@@ -181,8 +194,29 @@ class Checkpoints:
         return step, restored["model"], restored["config"], restored["digests"]["model"]
 
     def close(self) -> None:
-        """Waits for pending saves and lets the folder go."""
-        self._manager.close()
+        """Waits for pending saves and lets the folder go.
+
+        Raises:
+          NotSavedError: if the last checkpoint could not be written.
+        """
+        with self._saving():
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Turns what Orbax raises of a save into one line that says which checkpoint is left."""
+        try:
+            yield
+        except Exception as error:  # Orbax and TensorStore raise many kinds.
+            folders = self.directory.glob("*")
+            steps = sorted(int(folder.name) for folder in folders if folder.name.isdecimal())
+            left = f"the newest sound one is of step {steps[-1]}" if steps else "there is none yet"
+            cause = "no space is left" if "RESOURCE_EXHAUSTED" in str(error) else str(error)
+            raise NotSavedError(
+                f"a checkpoint could not be saved in {self.directory} ({cause}); {left}, and a run"
+                " started again goes on from there"
+            ) from error
 
     def _restore(self, step: int, items: Mapping[str, PyTree | None]) -> dict[str, PyTree]:
         """Reads items of one checkpoint, its config, and its digests, which they are held against.

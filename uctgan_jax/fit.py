@@ -96,9 +96,7 @@ def fit(
                 hooks.save(host_state, figures)
             if preempted:
                 say(f"told to stop: saving step {step}, ending")
-                return state
-    if last > first_step:
-        say(f"all {last} steps are done")
+                break
     return state
 
 

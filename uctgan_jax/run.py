@@ -81,3 +81,9 @@ def say(message: str) -> None:
     """Prints, once for all processes."""
     if jax.process_index() == 0:
         print(message, flush=True)
+
+
+def say_if_done(config: ml_collections.ConfigDict, step: int) -> None:
+    """Says that a run has come to its end, when its last checkpoint is written."""
+    if step == config.num_train_steps:
+        say(f"all {step} steps are done")

@@ -27,7 +27,7 @@ from uctgan_jax.nets import build_networks
 from uctgan_jax.optimizers import make_optimizers
 from uctgan_jax.parallel import DataParallel
 from uctgan_jax.prior.normal import NormalPrior
-from uctgan_jax.run import Run, open_run, prepare_workdir, say
+from uctgan_jax.run import Run, open_run, prepare_workdir, say, say_if_done
 from uctgan_jax.saved_models import build_model, check_params, read_model
 from uctgan_jax.train_state import TrainState, create_train_state
 from uctgan_jax.train_step import Trainee, train_step
@@ -94,7 +94,9 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
                 shown="loss/generator",
             )
             state = fit(run, step_at, state, batches, hooks, first_step=first_step)
-    return parallel.fetch(state)
+    state = parallel.fetch(state)
+    say_if_done(config, int(state.step))
+    return state
 
 
 def make_trainee(config: ml_collections.ConfigDict, axis_name: str | None = None) -> Trainee:

@@ -25,7 +25,7 @@ from uctgan_jax.prior import Prior, build_prior, summarize
 from uctgan_jax.prior.flow import CONDITION_LAYER
 from uctgan_jax.prior.latents import cache_latents, gather_conditions, latent_batches
 from uctgan_jax.prior.whitening import measure, whitened
-from uctgan_jax.run import Run, open_run, prepare_workdir, say
+from uctgan_jax.run import Run, open_run, prepare_workdir, say, say_if_done
 from uctgan_jax.saved_models import build_model, check_params, read_model
 from uctgan_jax.train_step import example_keys, guarded_update, mean_of_parts, moving_average
 
@@ -161,7 +161,9 @@ def train_prior(
                 hooks,
                 first_step=first_step,
             )
-    return parallel.fetch(state)
+    state = parallel.fetch(state)
+    say_if_done(config, int(state.step))
+    return state
 
 
 def model_with_prior(
