@@ -9,6 +9,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from uctgan_jax.images import (
     contact_sheet,
+    read_coverage,
     read_image,
     read_mask,
     resize,
@@ -130,6 +131,47 @@ def test_read_mask_polarity_and_threshold():
     assert mask.dtype == np.uint8 and mask.shape == (1, 4, 1)
     assert mask.ravel().tolist() == [0, 0, 1, 1]
     assert read_mask(data, convention="black_is_hole").ravel().tolist() == [1, 1, 0, 0]
+
+
+def grey_png(*values, dtype=np.uint8) -> bytes:
+    return cv2.imencode(".png", np.array([values], dtype))[1].tobytes()
+
+
+def rgb_png(*colours) -> bytes:
+    return encode(Image.fromarray(np.array([colours], np.uint8)), "PNG")
+
+
+def voc_png(*labels) -> bytes:
+    picture = Image.fromarray(np.array([labels], np.uint8), "P")
+    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0] + [0] * 15 + [64, 0, 0])  # 8: a cat
+    return encode(picture, "PNG")
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        (grey_png(0, 1, 1), [0, 255, 255]),
+        (grey_png(0, 76), [0, 255]),
+        (grey_png(0, 3, 15), [0, 255, 255]),  # labels of classes
+        (grey_png(0, 60, 128, 255), [0, 60, 128, 255]),  # a soft edge
+        (grey_png(7, 7), [255, 255]),
+        (grey_png(0, 0), [0, 0]),
+        (grey_png(0, 255, dtype=np.uint16), [0, 255]),
+        (grey_png(0, 100, 255, dtype=np.uint16), [0, 100, 255]),  # 8 bits in a file of 16
+        (grey_png(0, 257 * 100, 65535, dtype=np.uint16), [0, 100, 255]),
+        (rgb_png((0, 0, 0), (255, 0, 0)), [0, 255]),
+        (rgb_png((0, 0, 0), (0, 0, 255), (255, 0, 0), (0, 255, 0)), [0, 255, 255, 255]),
+        (rgb_png((0, 0, 0), (4, 0, 1), (64, 0, 0), (192, 0, 0)), [0, 0, 255, 255]),
+        (voc_png(0, 1, 2, 8), [0, 255, 255, 255]),
+    ],
+)
+def test_read_coverage_takes_every_marked_pixel_as_hole(mask, expected):
+    coverage = read_coverage(mask)
+    assert coverage.dtype == np.uint8 and coverage.shape == (1, len(expected), 1)
+    assert coverage.ravel().tolist() == expected
+    assert read_mask(mask).ravel().tolist() == [int(value >= 128) for value in expected]
+    inverse = read_coverage(mask, convention="black_is_hole")
+    np.testing.assert_array_equal(inverse, 255 - coverage)
 
 
 def test_read_mask_takes_alpha_unless_it_is_uniform():

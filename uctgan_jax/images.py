@@ -20,6 +20,8 @@ from uctgan_jax.files import write_atomically
 MASK_CONVENTIONS = ("white_is_hole", "black_is_hole")
 # Where PIL looks for it: EXIF in its own chunk or in ImageMagick's, and XMP.
 _ORIENTATION_MARKS = (b"Exif\0\0", b"eXIf", b"Raw profile type exif", b"tiff:Orientation")
+# A mask's values under this are as good as black beside colours, and labels by themselves.
+_FAINT = 32
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
@@ -93,8 +95,29 @@ def read_mask(
 ) -> np.ndarray:
     """Read a mask, from a file or from its encoded bytes, as uint8 {0, 1} [H, W, 1], 1 = hole.
 
-    A soft mask is cut at half. If the file has an alpha channel that is not the same everywhere,
-    the alpha is the mask and the colours are ignored: opaque counts as white.
+    A pixel is hole if `read_coverage` is 128 or more. Arguments and errors are those of
+    `read_coverage`.
+    """
+    return (read_coverage(source, convention=convention, size=size) >= 128).astype(np.uint8)
+
+
+def read_coverage(
+    source: str | Path | bytes,
+    *,
+    convention: str = "white_is_hole",
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Read how much of each pixel a mask covers: uint8 [H, W, 1], 255 = wholly hole, 0 = known.
+
+    Every marked pixel is hole, whatever it is marked with:
+
+    - An alpha channel that is not the same everywhere is the mask, and opaque counts as white.
+    - Otherwise colours are labels: where a mask has colours, every pixel that is not black is
+      wholly hole. Black may be up to 31, as JPEG and anti-aliasing leave it.
+    - 0 and one other value, or values that are all under 32, are labels too: all but 0 is hole.
+    - Other grey values are coverage. 16-bit values have 65535 as white, or 255 if none is higher.
+
+    With "black_is_hole" the coverage is the complement of this.
 
     Args:
       convention: "white_is_hole" or "black_is_hole".
@@ -106,22 +129,41 @@ def read_mask(
     if convention not in MASK_CONVENTIONS:
         allowed = ", ".join(MASK_CONVENTIONS)
         raise ValueError(f"Unknown mask convention {convention!r}: must be one of {allowed}.")
-    picture = _to_8_bit(_open(_read(source), name_of(source)), name_of(source))
-    grey = None
-    if picture.has_transparency_data:
-        alpha = np.asarray(picture.convert("RGBA"))[..., 3]
-        if alpha.min() < alpha.max():
-            grey = alpha
-    if grey is None:
-        grey = np.asarray(picture.convert("L"))
-    if size is not None and grey.shape != tuple(size):
+    picture = _open(_read(source), name_of(source))
+    coverage = _coverage(_levels(picture, name_of(source)))
+    if size is not None and coverage.shape != tuple(size):
         raise ValueError(
-            f"{name_of(source)}: the mask is {_size(grey.shape)} but must be {_size(size)} "
+            f"{name_of(source)}: the mask is {_size(coverage.shape)} but must be {_size(size)} "
             "(height x width), the size of its picture."
         )
-    white = grey >= 128
-    hole = white if convention == "white_is_hole" else ~white
-    return hole.astype(np.uint8)[..., None]
+    return (coverage if convention == "white_is_hole" else 255 - coverage)[..., None]
+
+
+def _levels(mask: Image.Image, name: str) -> np.ndarray:
+    """What marks each pixel of a mask: grey levels [H, W] of the file's depth, labels as 0 or 1."""
+    if mask.has_transparency_data:
+        alpha = np.asarray(mask.convert("RGBA"))[..., 3]
+        if alpha.min() < alpha.max():
+            return alpha
+    if mask.mode == "F":
+        raise ValueError(f"{name}: floating-point masks have no fixed range: save as 8 or 16 bits.")
+    if mask.mode.startswith("I"):
+        return np.asarray(mask)
+    colours = np.asarray(mask.convert("RGB"))
+    brightest = colours.max(axis=2)
+    if (brightest - colours.min(axis=2)).max(initial=0) < _FAINT:
+        return brightest
+    return (brightest >= _FAINT).astype(np.uint8)
+
+
+def _coverage(levels: np.ndarray) -> np.ndarray:
+    """Grey levels of a mask, of any depth, as coverage: uint8, 255 = wholly hole."""
+    top = levels.max(initial=0)
+    if top < _FAINT or not ((levels != 0) & (levels != top)).any():
+        return np.where(levels != 0, np.uint8(255), np.uint8(0))
+    if top > 255:
+        levels = np.round(levels / 257)
+    return levels.clip(0, 255).astype(np.uint8)
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
