@@ -4,8 +4,6 @@ All pictures are uint8 RGB [H, W, 3]; masks are uint8 {0, 1} [H, W, 1] with 1 = 
 white is the hole, unless the caller says `black_is_hole`.
 """
 
-import os
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,57 +12,16 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from uctgan_jax.decoding import decode, decode_plain
-from uctgan_jax.files import write_atomically
+from uctgan_jax.files import InputFile, read_input, write_atomically
 
 MASK_CONVENTIONS = ("white_is_hole", "black_is_hole")
 # 8-bit values of a mask under this are as good as black beside colours, and labels by themselves.
 _FAINT = 32
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+Source = str | Path | bytes | InputFile  # a file, or what it holds
 
 
-def pictures_under(folder: Path) -> list[Path]:
-    """All picture files at any depth that are not hidden.
-
-    Sorted, so that the order is the same on every machine."""
-    found = []
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(root, name)
-            for name in files
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES)
-        ]
-    return sorted(found)
-
-
-def picture_name(file: Path, folder: Path) -> str:
-    """What a picture under a folder is called: its relative path without the ending.
-
-    Some file systems decompose accents, and others do not: the name is the same on all.
-    """
-    return unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())
-
-
-def pictures_by_name(folder: Path) -> dict[str, Path]:
-    """The pictures under a folder by `picture_name`.
-
-    Raises: FileNotFoundError for a folder that is missing or without pictures; ValueError for two
-      pictures of one name.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
-    files: dict[str, Path] = {}
-    for file in pictures_under(folder):
-        name = picture_name(file, folder)
-        if name in files:
-            raise ValueError(f"{files[name]} and {file} have the same name: rename one of them")
-        files[name] = file
-    if not files:
-        raise FileNotFoundError(f"{folder}: no pictures in this folder")
-    return files
-
-
-def read_image(source: str | Path | bytes) -> np.ndarray:
+def read_image(source: Source) -> np.ndarray:
     """Read a picture, from a file or from its encoded bytes, as uint8 RGB [H, W, 3].
 
     It is upright, as EXIF or XMP say. Grey, palette, CMYK and 16-bit pictures are converted to
@@ -91,7 +48,7 @@ def over_white(pixels: np.ndarray) -> np.ndarray:
 
 
 def read_mask(
-    source: str | Path | bytes,
+    source: Source,
     *,
     convention: str = "white_is_hole",
     size: tuple[int, int] | None = None,
@@ -105,7 +62,7 @@ def read_mask(
 
 
 def read_coverage(
-    source: str | Path | bytes,
+    source: Source,
     *,
     convention: str = "white_is_hole",
     size: tuple[int, int] | None = None,
@@ -202,14 +159,32 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def read_bytes(source: str | Path | bytes) -> bytes:
+def check_hole(mask: np.ndarray, source: Source, *, convention: str = "white_is_hole") -> None:
+    """Refuses a mask that leaves nothing to complete, or nothing to complete it from.
+
+    Args:
+      mask: what `read_mask` made of `source` with this convention.
+
+    Raises: ValueError, with the file's values and what to do, if all pixels are hole or none is.
+    """
+    if mask.any() and not mask.all():
+        return
+    values = np.unique(decode(read_bytes(source), name_of(source))).tolist()
+    shown = ", ".join(str(value) for value in values[:6]) + (", ..." if len(values) > 6 else "")
+    which = "full: every" if mask.any() else "empty: no"
+    colour, other = "white", "black_is_hole"
+    if convention == "black_is_hole":
+        colour, other = "black", "white_is_hole"
+    raise ValueError(
+        f"{name_of(source)}: the mask is {which} pixel of {_size(mask.shape[:2])} is hole. Values "
+        f"of the file: {shown}; {colour} is the hole. Draw the hole in it, or use the mask "
+        f"convention {other}."
+    )
+
+
+def read_bytes(source: Source) -> bytes:
     """The bytes of a file, or those given. Raises a FileNotFoundError that names the file."""
-    if isinstance(source, bytes):
-        return source
-    try:
-        return Path(source).read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{source}: no such file.") from None
+    return source if isinstance(source, bytes) else read_input(source).data
 
 
 def contact_sheet(
@@ -282,9 +257,11 @@ def _fit(picture: np.ndarray, cell: int) -> np.ndarray:
     return resize(np.ascontiguousarray(picture), height, width)
 
 
-def name_of(source: str | Path | bytes) -> str:
+def name_of(source: Source) -> str:
     """How errors call a picture."""
-    return f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source)
+    if isinstance(source, bytes):
+        return f"<{len(source)} bytes>"
+    return str(source.path if isinstance(source, InputFile) else source)
 
 
 def _size(shape: Sequence[int]) -> str:

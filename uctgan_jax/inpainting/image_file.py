@@ -20,7 +20,7 @@ from PIL import Image
 
 from uctgan_jax.decoding import ORIENTATION, PNG, decode, open_picture, png_chunks
 from uctgan_jax.files import write_atomically
-from uctgan_jax.images import name_of, over_white, read_bytes
+from uctgan_jax.images import Source, name_of, over_white, read_bytes
 
 # Chunks of a PNG that say what its values mean. PIL tells of the profile, chunk iCCP.
 _COLOUR_CHUNKS = (b"cICP", b"gAMA", b"cHRM", b"sRGB", b"mDCV", b"cLLI")
@@ -53,7 +53,7 @@ class Picture:
         return None if chunk is None else zlib.decompress(chunk[chunk.index(b"\0") + 2 :])
 
 
-def read_picture(source: str | Path | bytes) -> Picture:
+def read_picture(source: Source) -> Picture:
     """Reads a picture file, or its bytes, of any format that `decoding.decode` knows.
 
     Kept: 16 bits a channel, alpha, a colour profile of RGB, resolution, EXIF, and of PNG also
