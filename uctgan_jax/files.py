@@ -8,7 +8,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
@@ -19,7 +19,7 @@ class InputFile:
     """A file that was read once, so that it may be a pipe."""
 
     path: Path
-    data: bytes
+    data: bytes = field(repr=False)
 
     @cached_property
     def sha256(self) -> str:
