@@ -26,6 +26,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import jax
 
@@ -48,10 +49,14 @@ from uctgan_jax.picture_folders import describe
 DONE, PICTURE_FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 130
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Says what is wrong in one line, without all the options."""
+        self.exit(WRONG_USAGE, f"{self.prog}: {message} (--help shows all options)\n")
+
+
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--checkpoint",
         required=True,
@@ -194,7 +199,7 @@ def _run_folder(arguments: argparse.Namespace, options: dict) -> int:
     for name, reason in failed.items():
         print(f"  {name}: {reason}", file=sys.stderr)
     if left_out:
-        print(describe(pairs.left_out), file=sys.stderr)
+        print(describe([item for item in pairs.left_out if not item.is_lost]), file=sys.stderr)
     if summary["stopped"] is not None:
         return _fail(f"the run ended early: {summary['stopped']}", PICTURE_FAILED)
     return PICTURE_FAILED if failed else DONE

@@ -43,14 +43,15 @@ def pictures_under(folder: Path, left_out: list[LeftOut] | None = None) -> Itera
         folder: where to look.
         left_out: takes up what is left out.
     """
-    yield from _walk(Path(folder), [] if left_out is None else left_out, ())
+    folder = Path(folder)
+    above = {_identity(parent) for parent in folder.resolve().parents}
+    yield from _walk(folder, [] if left_out is None else left_out, above)
 
 
-def _walk(folder: Path, left_out: list[LeftOut], above: tuple) -> Iterator[Path]:
+def _walk(folder: Path, left_out: list[LeftOut], above: set[tuple[int, int]]) -> Iterator[Path]:
     files, folders = [], []
     try:
-        status = os.stat(folder)
-        here = (status.st_dev, status.st_ino)
+        here = _identity(folder)
         if here in above:
             left_out.append(LeftOut(folder, "a link to a folder that it lies in"))
             return
@@ -69,7 +70,13 @@ def _walk(folder: Path, left_out: list[LeftOut], above: tuple) -> Iterator[Path]
     for name in sorted(files):
         yield folder / name
     for name in sorted(folders):
-        yield from _walk(folder / name, left_out, (*above, here))
+        yield from _walk(folder / name, left_out, above | {here})
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """What two paths of one folder have in common."""
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _kind(entry: os.DirEntry) -> str | tuple[str, bool]:

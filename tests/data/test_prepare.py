@@ -92,6 +92,40 @@ def test_damaged_pictures_are_skipped_and_listed(pictures, tmp_path):
     assert len(open_source(f"tfds:{tmp_path / 'out'}", split="train", image_size=8)) > 40
 
 
+def test_what_is_left_out_is_listed(pictures, tmp_path, monkeypatch, capsys):
+    (pictures / "notes.txt").write_text("no picture")
+    (pictures / "loop").symlink_to(".")
+    (tmp_path / "elsewhere").mkdir()
+    write_image(tmp_path / "elsewhere" / "a.png", np.zeros((9, 9, 3), np.uint8))
+    (pictures / "linked").symlink_to(tmp_path / "elsewhere")
+    # A colon is part of a folder's name, for the source too.
+    monkeypatch.chdir(tmp_path)
+    arguments = ["prepare", f"--input={pictures}", "--output=x:1", "--size=8"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    prepare_module.main()
+    listed = dict(line.split("\t") for line in Path("x:1/skipped.txt").read_text().splitlines())
+    assert listed == {
+        "notes.txt": "not a picture by its ending",
+        "loop": "a link to a folder that it lies in",
+    }
+    printed = capsys.readouterr().out
+    assert "left out 2, listed in x:1/skipped.txt" in printed
+    for spec in ("tfds:x:1", printed.split("--config.data.source=")[1].strip()):
+        sizes = [
+            len(open_source(spec, split=split, image_size=8))
+            for split in ("train", "validation", "test")
+        ]
+        assert sum(sizes) == 61
+
+
+def test_mistakes_on_the_command_line_are_one_line(tmp_path, monkeypatch):
+    for value, message in (("", "the path is empty"), ("~nobody.here/x", "there is no user")):
+        arguments = ["prepare", f"--input={tmp_path}", f"--output={value}", "--size=8"]
+        monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit, match=f"^prepare: .*{message}.*$"):
+            prepare_module.main()
+
+
 def test_names_need_not_be_utf8(pictures, tmp_path):
     damaged, sound = (
         os.fsdecode(bytes(pictures) + name) for name in (b"/a\xe9.png", b"/b\xe9.png")
