@@ -123,6 +123,8 @@ def _decode_other(data: bytes) -> np.ndarray:
     picture.load()
     pixels = _decode_deep(data)
     if pixels is None:
+        if data.startswith(PNG) and data[24] == 16:  # PIL would drop half of them
+            raise _Refused("16 bits a channel and a side of over 1,000,000 pixels")
         pixels = _to_array(picture)
     return _upright(pixels, orientation_of(picture))
 

@@ -112,7 +112,7 @@ class PictureIndex:
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no such folder")
         self._folder = folder
-        self._listing = functools.lru_cache(maxsize=16)(_list_names)
+        self._listing = functools.lru_cache(maxsize=4)(_list_names)
 
     def find(self, name: str) -> Path | None:
         """The picture of a name, or None.
@@ -149,7 +149,7 @@ def _list_names(folder: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
                 if kind == "folder":
                     folders[unicodedata.normalize("NFC", entry.name)] = entry.name
                 elif kind == "picture":
-                    stem = unicodedata.normalize("NFC", Path(entry.name).stem)
+                    stem = unicodedata.normalize("NFC", os.path.splitext(entry.name)[0])
                     files.setdefault(stem, []).append(entry.name)
     except OSError:  # `pictures_under` names it
         pass

@@ -179,6 +179,21 @@ def test_disk_room_is_checked_first(pictures, tmp_path, monkeypatch):
     assert not list((tmp_path / "out").rglob("*array_record*"))
 
 
+def test_a_disk_that_fills_up_is_an_error_with_the_path(pictures, tmp_path, monkeypatch):
+    class Writer:
+        def __init__(self, *arguments):
+            pass
+
+        def write(self, record):
+            raise RuntimeError("write() failed: No space left on device")
+
+    monkeypatch.setattr(prepare_module, "ArrayRecordWriter", Writer)
+    with pytest.raises(OSError, match="train-00000.partial cannot be written: .*No space left"):
+        prepare(pictures, tmp_path / "out", size=8, num_workers=1)
+    monkeypatch.undo()
+    assert sum(prepare(pictures, tmp_path / "out", size=8)["splits"].values()) == 60
+
+
 def test_errors(pictures, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         prepare(tmp_path / "nowhere", tmp_path / "out", size=8)

@@ -231,10 +231,11 @@ def test_damaged_exif_is_dropped(tmp_path):
 
 
 def test_pictures_wider_than_opencv_reads_are_written(tmp_path):
-    wide = np.zeros((1, 2**20 + 3, 3), np.uint8)
-    wide[0, -1] = 1, 2, 3
-    write_picture(tmp_path / "wide.png", read_picture(encode(wide)))
-    np.testing.assert_array_equal(read_image(tmp_path / "wide.png"), wide)
+    for side in (1_000_001, 2**20 + 3):
+        wide = np.zeros((1, side, 3), np.uint8)
+        wide[0, -1] = 1, 2, 3
+        write_picture(tmp_path / "wide.png", read_picture(encode(wide)))
+        np.testing.assert_array_equal(read_image(tmp_path / "wide.png"), wide)
 
 
 def test_refusals(tmp_path):

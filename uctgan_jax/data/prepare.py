@@ -22,6 +22,7 @@ import os
 import shlex
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -187,12 +188,27 @@ def _features(size: int, encoding: str) -> tfds.features.FeaturesDict:
 
 def _write_shard(shard: _Shard, *, folder: Path, progress: Path, size: int, encoding: str) -> None:
     """Write one ArrayRecord file, then what is in it as JSON, whose presence says it is done."""
-    features = _features(size, encoding)
     partial = progress / f"{shard.stem}.partial"
+    try:
+        count, skipped = _write_records(partial, shard.names, folder, size, encoding)
+    except RuntimeError as error:  # as ArrayRecord calls a full disk
+        partial.unlink(missing_ok=True)
+        raise OSError(f"{partial} cannot be written: {error}") from error
+    os.replace(partial, progress / f"{shard.stem}.array_record")
+    bytes_ = (progress / f"{shard.stem}.array_record").stat().st_size
+    result = {"count": count, "bytes": bytes_, "skipped": skipped}
+    write_text(progress / f"{shard.stem}.json", json.dumps(result))
+
+
+def _write_records(
+    path: Path, names: Sequence[str], folder: Path, size: int, encoding: str
+) -> tuple[int, list[tuple[str, str]]]:
+    """How many pictures were written, and (name, reason) of those that cannot be read."""
+    features = _features(size, encoding)
     # Pictures are compressed already.
-    writer = ArrayRecordWriter(str(partial), "group_size:1,uncompressed")
+    writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
     count, skipped = 0, []
-    for name in shard.names:
+    for name in names:
         try:
             picture = _encoded(folder / name, size, encoding)
         except Exception as error:  # whatever a damaged picture may raise
@@ -203,10 +219,7 @@ def _write_shard(shard: _Shard, *, folder: Path, progress: Path, size: int, enco
         writer.write(features.serialize_example(features.encode_example(example)))
         count += 1
     writer.close()
-    os.replace(partial, progress / f"{shard.stem}.array_record")
-    bytes_ = (progress / f"{shard.stem}.array_record").stat().st_size
-    result = {"count": count, "bytes": bytes_, "skipped": skipped}
-    write_text(progress / f"{shard.stem}.json", json.dumps(result))
+    return count, skipped
 
 
 def _as_text(name: str) -> str:
@@ -282,7 +295,8 @@ def main() -> None:
         folder, output = typed_path(args.input), typed_path(args.output)
         summary = prepare(folder, output, size=args.size, encoding=args.encoding)
     except (ValueError, OSError) as error:
-        raise SystemExit(f"prepare: {error}") from error
+        line = str(error).partition("\n")[0]
+        raise SystemExit(f"prepare: {line}") from error
     splits = ", ".join(f"{split} {count}" for split, count in summary["splits"].items())
     print(f"{output}: {splits} pictures, {summary['bytes'] / 1e6:.1f} MB")
     for kind in ("skipped", "left_out"):

@@ -117,13 +117,14 @@ def write_picture(path: str | Path, picture: Picture) -> None:
 
 
 def _encode(pixels: np.ndarray) -> bytes:
-    if pixels.dtype == np.uint8 and max(pixels.shape) > 2**20:  # which OpenCV could not read
-        file = io.BytesIO()
-        Image.fromarray(pixels).save(file, "PNG", compress_level=4)
-        return file.getvalue()
     to_bgr = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
     options = (cv2.IMWRITE_PNG_COMPRESSION, 4)
-    return cv2.imencode(".png", cv2.cvtColor(pixels, to_bgr), options)[1].tobytes()
+    done, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, to_bgr), options)
+    if done:
+        return encoded.tobytes()
+    file = io.BytesIO()  # Over 1,000,000 pixels a side, which `decode` knows of 8 bits alone.
+    Image.fromarray(pixels).save(file, "PNG", compress_level=4)
+    return file.getvalue()
 
 
 def _read_chunks(data: bytes) -> dict[bytes, bytes]:
