@@ -38,11 +38,11 @@ from uctgan_jax.inpainting.folder_run import (
     check_walk,
     complete_file,
     complete_folder,
-    pair_files,
     read_pair,
 )
 from uctgan_jax.inpainting.image_file import read_picture
 from uctgan_jax.inpainting.inpainter import Inpainter
+from uctgan_jax.inpainting.pairs import pair_files
 from uctgan_jax.inpainting.selection import SELECTIONS
 from uctgan_jax.picture_folders import describe
 

@@ -149,6 +149,17 @@ def test_read_image_reads_newer_and_older_formats(format):
     assert np.abs(image.astype(int) - pixels).mean() < 8
 
 
+def test_pnm_of_10_bits_is_scaled():
+    pixels = decode(b"P5\n# a comment\n2 1 1023\n" + struct.pack(">2H", 0, 1023), "")
+    np.testing.assert_array_equal(pixels[0, :, 0], [0, 65535])
+
+
+def test_a_transparent_value_of_16_bit_grey():
+    png = cv2.imencode(".png", np.array([[7, 40000]], np.uint16))[1].tobytes()
+    pixels = decode(png[:33] + png_chunk(b"tRNS", struct.pack(">H", 7)) + png[33:], "")
+    np.testing.assert_array_equal(pixels[0, :, 3], [0, 65535])
+
+
 def test_read_image_reads_heic():
     image = read_image(Path(__file__).parent / "inpainting" / "data" / "gradient.heic")
     y, x = np.mgrid[:24, :32]

@@ -148,10 +148,28 @@ def _decode_deep(data: bytes) -> np.ndarray | None:
         return None
     if pixels is None or pixels.dtype != np.uint16:
         return None
+    white = _white_of(data)
+    if white != 65535:
+        pixels = (pixels.astype(np.uint32) * 65535 // white).astype(np.uint16)
     if pixels.ndim == 2:
-        return np.repeat(pixels[..., None], 3, axis=2)
+        grey = pixels[..., None]
+        transparent = dict(png_chunks(data)).get(b"tRNS") if data.startswith(PNG) else None
+        if transparent is None:
+            return np.repeat(grey, 3, axis=2)
+        alpha = np.where(grey == int.from_bytes(transparent), np.uint16(0), np.uint16(65535))
+        return np.concatenate([grey, grey, grey, alpha], axis=2)
     to_rgb = cv2.COLOR_BGRA2RGBA if pixels.shape[2] == 4 else cv2.COLOR_BGR2RGB
     return cv2.cvtColor(pixels, to_rgb)
+
+
+def _white_of(data: bytes) -> int:
+    """The highest value of a deep PNM or JPEG 2000 file, which its header says."""
+    if pnm := re.match(rb"P[56](?:\s+|#[^\n]*\n)+\d+\s+\d+\s+(\d+)\s", data):
+        return int(pnm[1])
+    header = data.find(b"ihdr", 0, 256)  # a box: height, width, components, bits less 1 and a sign
+    if data.startswith(_MAYBE_DEEP[-1]) and header > 0 and data[header + 14] != 255:
+        return 2 ** ((data[header + 14] & 127) + 1) - 1
+    return 65535
 
 
 def _decode_tiff(data: bytes) -> np.ndarray:

@@ -17,9 +17,8 @@ import queue
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -33,18 +32,12 @@ from uctgan_jax.files import (
     remove_leftovers,
     write_text,
 )
-from uctgan_jax.images import check_hole, contact_sheet, name_of, read_mask, resize, write_image
+from uctgan_jax.images import check_hole, contact_sheet, read_mask, resize, write_image
 from uctgan_jax.inpainting.animation import write_walk
 from uctgan_jax.inpainting.image_file import Picture, read_picture, with_completion, write_picture
 from uctgan_jax.inpainting.inpainter import Completions, Inpainter
 from uctgan_jax.inpainting.interpolation import interpolate
-from uctgan_jax.picture_folders import (
-    MASK_ENDING,
-    LeftOut,
-    PictureIndex,
-    picture_name,
-    pictures_under,
-)
+from uctgan_jax.inpainting.pairs import Pair
 
 GRID = "grid.png"
 WALK = "walk.gif"
@@ -59,112 +52,6 @@ _WALK_SIDES = 256, 512  # pixels: a small picture is enlarged, a large one would
 # work of the host.
 _PICTURES_A_DEVICE = 4
 _DISK_ERRORS = errno.ENOSPC, errno.EDQUOT, errno.EROFS  # other pictures would meet them, too
-
-
-class Pair(NamedTuple):
-    """A picture of a folder run, and its mask if it has one."""
-
-    name: str
-    image: Path
-    mask: Path | InputFile | None
-
-
-@dataclass
-class Pairs:
-    """The pictures of a folder and their masks, found anew whenever they are gone through.
-
-    Only one folder's names are held at a time. See `pair_files`.
-
-    Attributes:
-        images: the folder of pictures.
-        masks: the folder of masks, which may be `images`, or one mask for all pictures.
-        left_out: what the latest pass has left out, so far.
-        count: how many there were when they were first gone through.
-    """
-
-    images: Path
-    masks: Path | InputFile
-    left_out: list[LeftOut] = field(default_factory=list)
-    count: int = 0
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __iter__(self) -> Iterator[Pair]:
-        self.left_out.clear()
-        images = PictureIndex(self.images)
-        masks = None if isinstance(self.masks, InputFile) else PictureIndex(self.masks)
-        for file in pictures_under(self.images, self.left_out):
-            name = picture_name(file, self.images)
-            images.find(name)  # complains about two of one name
-            if masks is None:
-                if file.name == self.masks.path.name and file.samefile(self.masks.path):
-                    self.left_out.append(LeftOut(file, "the mask itself"))
-                else:
-                    yield Pair(name, file, self.masks)
-            elif self.masks != self.images:
-                yield Pair(name, file, masks.find_mask(name))
-            elif not _is_mask_of(images, name):
-                yield Pair(name, file, images.find(name + MASK_ENDING))
-        if masks is not None and self.masks != self.images:
-            for file in pictures_under(self.masks, self.left_out):
-                name = picture_name(file, self.masks)
-                if images.find(name) is None and not _is_mask_of(images, name):
-                    self.left_out.append(LeftOut(file, "a mask of no picture"))
-
-
-def _is_mask_of(images: PictureIndex, name: str) -> bool:
-    """Whether a name is that of a picture with `_mask` after it."""
-    picture = name.removesuffix(MASK_ENDING)
-    return picture != name and images.find(picture) is not None
-
-
-def pair_files(
-    images: str | Path, masks: str | Path | InputFile | None, output: str | Path
-) -> Pairs:
-    """Finds the pictures of a folder and the mask of each.
-
-    A picture's name is its relative path without ending. Its mask has the same name in `masks`, or
-    the same with `_mask` after it.
-
-    Args:
-        images: folder of picture files, at any depth.
-        masks: folder of mask files of the same structure; None for masks that lie beside their
-            pictures as `NAME_mask`; or one mask for all pictures, see `files.read_input`.
-        output: where the completions will go.
-
-    Raises:
-        FileNotFoundError: a folder that is missing or holds no pictures.
-        ValueError: two files of one name, no pair at all, or one folder inside another, where the
-            next run would take completions or masks for pictures.
-    """
-    images, output = Path(images), Path(output)
-    masks = images if masks is None else masks
-    folders = {"images": images, "output": output}
-    if not isinstance(masks, InputFile):
-        masks = Path(masks)
-        if masks.resolve() == images.resolve():
-            masks = images
-        else:
-            folders["masks"] = masks
-    for name, folder in folders.items():
-        for other_name, other in folders.items():
-            if name != other_name and folder.resolve().is_relative_to(other.resolve()):
-                raise ValueError(f"{name} ({folder}) must not lie in {other_name} ({other})")
-    pairs = Pairs(images, masks)
-    first, has_pair = None, False
-    for pair in pairs:  # all of them: to find two of one name now, and not after hours
-        first = first or pair
-        has_pair = has_pair or pair.mask is not None
-        pairs.count += 1
-    if first is None:
-        raise FileNotFoundError(f"{images}: no pictures in this folder")
-    if not has_pair:
-        raise ValueError(
-            f"no picture in {images} has a mask of its name, with or without {MASK_ENDING}, in"
-            f" {name_of(masks)}: the first picture is {first.name!r}"
-        )
-    return pairs
 
 
 def complete_file(
@@ -238,16 +125,14 @@ def complete_file(
             select=select,
             instances=references or None,
         )
+        frames = None
+        if walk is not None:
+            frames = _walk_frames(inpainter, picture.pixels, hole, result.codes[list(walk)])
         _remove(output, earlier)
         try:
             # First, so that a later run knows what to remove if this one is broken off.
             _write_scores(output, origin, [None] * len(names), {})
-            for name, completion in zip(names, result.images, strict=True):
-                write_picture(output / name, with_completion(picture, completion, hole))
-            write_image(output / GRID, _grid(picture.pixels, hole, result.images, references))
-            if walk is not None:
-                frames = _walk_frames(inpainter, picture.pixels, hole, result.codes[list(walk)])
-                write_walk(output / WALK, frames)
+            _write_pictures(output, picture, hole, result.images, references, frames)
             _write_scores(output, origin, _scores(names, result), _digests(output, written[:-1]))
         except OSError:  # A full disk: leave room for the summary.
             _remove(output, written)
@@ -269,6 +154,21 @@ def read_pair(
     return picture, hole
 
 
+def _write_pictures(
+    output: Path,
+    picture: Picture,
+    hole: np.ndarray,
+    completions: np.ndarray,
+    references: Sequence[np.ndarray],
+    frames: np.ndarray | None,
+) -> None:
+    for number, completion in enumerate(completions):
+        write_picture(output / _file_name(number), with_completion(picture, completion, hole))
+    write_image(output / GRID, _grid(picture.pixels, hole, completions, references))
+    if frames is not None:
+        write_walk(output / WALK, frames)
+
+
 def complete_folder(
     inpainter: Inpainter, pairs: Iterable[Pair], output: str | Path, **options: Any
 ) -> dict[str, Any]:
@@ -280,7 +180,7 @@ def complete_folder(
 
     Args:
         inpainter: the model, on all devices that are to work.
-        pairs: what `pair_files` found; any number, gone through once.
+        pairs: what `pairs.pair_files` found; any number, gone through once.
         output: the folder; made if missing.
         **options: as for `complete_file`.
 
