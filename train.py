@@ -9,6 +9,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from uctgan_jax import command_line
+from uctgan_jax.files import typed_path
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of checkpoints, logs and samples.")
@@ -21,7 +22,7 @@ def main(argv: list[str]) -> None:
     with command_line.training("train.py"):
         from uctgan_jax.training import train
 
-        train(_CONFIG.value, _WORKDIR.value)
+        train(_CONFIG.value, typed_path(_WORKDIR.value))
 
 
 if __name__ == "__main__":

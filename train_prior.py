@@ -10,6 +10,7 @@ from absl import app, flags
 from ml_collections import config_flags
 
 from uctgan_jax import command_line
+from uctgan_jax.files import typed_path
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
 _MODEL = flags.DEFINE_string("model", None, "The model that the prior is for.")
@@ -23,7 +24,7 @@ def main(argv: list[str]) -> None:
     with command_line.training("train_prior.py"):
         from uctgan_jax.prior.training import train_prior
 
-        train_prior(_CONFIG.value, _MODEL.value, _WORKDIR.value)
+        train_prior(_CONFIG.value, typed_path(_MODEL.value), typed_path(_WORKDIR.value))
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ class Checkpoints:
           directory: the folder.
           read_only: neither make the folder nor tidy it: its run may be under way.
         """
-        self.directory = Path(directory).expanduser().absolute()
+        self.directory = Path(directory).absolute()
         # Of a save that failed `NotSavedError` says all there is to say.
         quiet.drop_records("absl", source="orbax")
         # Orbax warns of what `read_only` asks for.

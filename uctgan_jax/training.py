@@ -19,7 +19,7 @@ from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.config import check_config, config_dict, describe_differences, refused_differences
 from uctgan_jax.data import pipeline, sources
 from uctgan_jax.data.masks import MaskOptions
-from uctgan_jax.files import write_text
+from uctgan_jax.files import typed_path, write_text
 from uctgan_jax.fit import Hooks, fit
 from uctgan_jax.growth import grow, grown_sizes
 from uctgan_jax.losses import LossWeights
@@ -263,7 +263,7 @@ def initial_model(config: ml_collections.ConfigDict) -> Initialize:
     Raises:
         ValueError: if it is a model of other sizes.
     """
-    saved, saved_config, _, _ = read_model(config.init_from)
+    saved, saved_config, _, _ = read_model(typed_path(config.init_from))
     there, here = (
         {name: sizes[name] for name in ("image_size", "model")}
         for sizes in (saved_config, config_dict(config))

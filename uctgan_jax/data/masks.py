@@ -23,10 +23,11 @@ Masks from files are in `mask_folder.py`.
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
+
+from uctgan_jax.files import typed_path
 
 MASK_KINDS = (
     "center", "window", "box", "boxes", "free_form", "blobs", "half", "border", "every_other_line",
@@ -163,7 +164,7 @@ def check_mask_options(options: MaskOptions, *, image_size: int) -> None:
         return
     if not path:
         raise ValueError(f"Mask kind {options.kind!r} must name a folder: {kind}:PATH.")
-    if not Path(path).expanduser().is_dir():
+    if not typed_path(path).is_dir():
         raise FileNotFoundError(f"Mask folder {path!r} does not exist.")
     check_hole_share(options.hole_share)
 

@@ -163,7 +163,7 @@ class Inpainter:
             ValueError: if a parameter is beyond what float16 holds.
         """
         params, config = jax.device_get(self.params), json.loads(self.config.to_json())
-        write_weights(Path(folder).expanduser(), params, config, self.step)
+        write_weights(Path(folder), params, config, self.step)
 
     def sample(
         self, images: np.ndarray, masks: np.ndarray, keys: Array, num_samples: int
