@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 
+_STDERR = 2  # its number: a signal may come in the middle of a print
 _STOPPED = 130  # exit status of a program that Ctrl-C ended
 
 
@@ -56,11 +56,9 @@ class PreemptionNotice:
 
     def _on_interrupt(self, *_: object) -> None:
         if self._told or not self._saves:
-            message = "stopped at once: what was saved stays"
-            os.write(sys.stderr.fileno(), f"\n{message}\n".encode())
+            os.write(_STDERR, b"\nstopped at once: what was saved stays\n")
             os._exit(_STOPPED)
         self._told = True
         os.write(
-            sys.stderr.fileno(),
-            b"\nCtrl-C: ending after this step, with a checkpoint; once more ends at once\n",
+            _STDERR, b"\nCtrl-C: ending after this step, with a checkpoint; once more at once\n"
         )
