@@ -60,5 +60,5 @@ class PreemptionNotice:
             os._exit(_STOPPED)
         self._told = True
         os.write(
-            _STDERR, b"\nCtrl-C: ending after this step, with a checkpoint; once more at once\n"
+            _STDERR, b"\nCtrl-C: ending after this step, with a checkpoint; again: at once\n"
         )
