@@ -18,7 +18,9 @@ from uctgan_jax.web.pictures import brushed_hole, view
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 pytestmark = pytest.mark.browser
 
-expect.set_options(timeout=60_000)  # what takes long here is a busy machine
+# For a page that hangs, not for a busy machine: what works goes on at once.
+TIMEOUT = 600_000
+expect.set_options(timeout=TIMEOUT)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def chromium():
 
 def open_page(chromium: Browser, server: Server, **options) -> Page:
     page = chromium.new_page(**options)
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(TIMEOUT)
     page.requested = []
     page.on("request", lambda request: page.requested.append(request.url))
     page.goto(server.url)
