@@ -51,7 +51,7 @@ def judge(num_examples, **systems):
 
 @pytest.fixture(scope="module")
 def figures():
-    return judge(2, oracle=bench.oracle(K), collapsed=collapsed, noise=noise, wrong_skin=wrong_skin)
+    return judge(1, oracle=bench.oracle(K), collapsed=collapsed, noise=noise, wrong_skin=wrong_skin)
 
 
 def assert_within(figures, **ranges):
@@ -63,8 +63,8 @@ def test_the_oracle_is_perfect_within_sampling_error(figures):
     oracle = figures["oracle"]
     assert_within(oracle, validity=(1, 1), distance=(0, 0.002), mode_recall=(1, 1))
     assert_within(oracle, skin_agreement=(1, 1), diversity_ratio=(0.7, 1.4))
-    # 8 draws of up to 14 values: the expected total variation is near 0.3.
-    assert oracle["calibration"] < 0.45
+    # 4 draws of up to 14 values each: the expected total variation is near 0.5.
+    assert oracle["calibration"] < 0.7
     assert oracle["known_pixels_identical"] is True
     assert oracle["realism"] < min(f["realism"] for n, f in figures.items() if n != "oracle")
 

@@ -109,6 +109,7 @@ def test_a_killed_build_leaves_no_set_and_the_next_one_cleans_up(tmp_path):
     assert not remains.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(cpu_count() == 1, reason="one processor draws without worker processes")
 def test_a_script_without_a_main_guard_fails_instead_of_hanging(tmp_path):
     process = run_script(

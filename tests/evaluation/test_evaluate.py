@@ -263,6 +263,7 @@ def test_impossible_evaluations_are_refused(changes, rule):
         evaluate(**changes)
 
 
+@pytest.mark.slow
 def test_the_figures_do_not_depend_on_the_number_of_devices(networks):
     config = default.get_config(SIZE)
     config.model = TINY_MODEL

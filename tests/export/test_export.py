@@ -110,6 +110,7 @@ def onnx(inpainter) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(export.to_onnx(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "num_samples"), [(1, 3), (2, 2)])
 def test_onnx_has_the_models_numbers(inpainter, onnx, batch_size, num_samples):
     arrays = inputs(batch_size, num_samples)
@@ -121,6 +122,7 @@ def test_onnx_has_the_models_numbers(inpainter, onnx, batch_size, num_samples):
     np.testing.assert_array_equal(completions[known], expected[known])
 
 
+@pytest.mark.slow
 def test_converting_leaves_the_log_levels_as_they_were(onnx):
     assert logging.getLogger("onnx_ir").level == logging.NOTSET
 

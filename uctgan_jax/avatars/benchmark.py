@@ -18,11 +18,12 @@ from uctgan_jax.avatars.posterior import FACE_WINDOW, Posterior
 from uctgan_jax.data.masks import MaskOptions, draw_mask
 from uctgan_jax.evaluation.completion import at_step
 from uctgan_jax.evaluation.evaluate import picture_keys
-from uctgan_jax.evaluation.measure import fill_with_mean_colour, to_float
+from uctgan_jax.evaluation.measure import fill_with_mean_colour
 from uctgan_jax.evaluation.metrics.diversity import hole_box, select_pairs
 from uctgan_jax.evaluation.metrics.frechet import frechet_distance
 from uctgan_jax.evaluation.metrics.lpips import MIN_SIZE, lpips_pairs, vgg16_features
 from uctgan_jax.images import contact_sheet
+from uctgan_jax.preprocess import normalize
 
 # Root mean square over the hole, on [0, 1], up to which a completion counts as an element of the
 # support that is drawn imprecisely; docs/evaluation.md says how it was chosen.
@@ -217,7 +218,7 @@ def _crops(completions, mask) -> np.ndarray:
     protocols have.
     """
     rows, columns = hole_box(mask)
-    crops = to_float(completions[:, rows, columns])
+    crops = normalize(completions[:, rows, columns])
     height, width = crops.shape[1:3]
     factor = math.ceil(MIN_SIZE / min(height, width))
     if factor == 1:

@@ -6,6 +6,7 @@ import numpy as np
 
 from uctgan_jax.evaluation.metrics import diversity, pixel
 from uctgan_jax.evaluation.metrics.lpips import lpips_pairs
+from uctgan_jax.preprocess import normalize
 
 # From pictures, float32 [B, H, W, 3] in [-1, 1], to features [B, D] and, of a classifier, logits.
 Extract = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
@@ -38,8 +39,8 @@ def measure(
     groups = {"samples": completions, "mean_colour_fill": fill_with_mean_colour(image, mask)[None]}
     if reconstruction is not None:
         groups["reconstruction"] = reconstruction[None]
-    truth, drawn = to_float(image[None]), to_float(completions)
-    predicted = to_float(np.concatenate(list(groups.values())))
+    truth, drawn = normalize(image[None]), normalize(completions)
+    predicted = normalize(np.concatenate(list(groups.values())))
     figures = _against_truth(truth, predicted, mask)
     ends = np.cumsum([len(pictures) for pictures in groups.values()])
     record = {"reconstruction": None}
@@ -94,11 +95,6 @@ def _features(images, mask, crop_size, extract: Extract) -> dict[str, np.ndarray
         "drawn_hole": drawn_hole,
         "logits": None if logits is None else np.asarray(logits[1], np.float32),
     }
-
-
-def to_float(images: np.ndarray) -> np.ndarray:
-    """uint8 [0, 255] to float32 [-1, 1], on the host."""
-    return images.astype(np.float32) / 127.5 - 1
 
 
 def fill_with_mean_colour(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
