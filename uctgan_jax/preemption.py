@@ -59,6 +59,4 @@ class PreemptionNotice:
             os.write(_STDERR, b"\nstopped at once: what was saved stays\n")
             os._exit(_STOPPED)
         self._told = True
-        os.write(
-            _STDERR, b"\nCtrl-C: ending after this step, with a checkpoint; again: at once\n"
-        )
+        os.write(_STDERR, b"\nCtrl-C: ending after this step, with a checkpoint; again: at once\n")
