@@ -114,7 +114,7 @@ def define_process_flags() -> None:
 
 
 def prepare_jax() -> None:
-    """Sets what JAX is best told before it starts: flags for this CPU, and the compilation cache."""
+    """Sets what JAX has to know before it starts: flags for this CPU, the compilation cache."""
     cpu_flags.set_best()
     compilation_cache.enable()
 
