@@ -18,12 +18,14 @@ Another program, measured beside the model by the same code:
     python evaluate.py --workdir=DIR --output=report.json --compare=COMPLETIONS
 
 Without --config, the model's own configuration is used. An interrupted evaluation goes on when it
-is started again with the same --output.
+is started again with the same --output. The protocols completion and paper run on several processes
+by the flags of train.py; all need the same --output, on a file system that all mount.
 """
 
 from pathlib import Path
 
 import ml_collections
+import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
@@ -35,6 +37,7 @@ from uctgan_jax.evaluation.provenance import environment
 from uctgan_jax.evaluation.report import file_part, to_text, write_report
 from uctgan_jax.files import make_writable, typed_path
 from uctgan_jax.inpainting.inpainter import Inpainter
+from uctgan_jax.processes import are_several, together
 from uctgan_jax.saved_models import saved_steps
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Configuration of data and evaluation.")
@@ -56,21 +59,30 @@ _EXPORT = flags.DEFINE_string(
 _COMPARE = flags.DEFINE_multi_string(
     "compare", [], "Folder of another program's completions of these inputs; may be repeated."
 )
+command_line.define_process_flags()
 
 
 def main(argv: list[str]) -> None:
     command_line.prepare_jax()
-    _check_flags()
-    steps = _steps()
-    inpainter = _load(steps[-1])
-    config = _CONFIG.value or inpainter.config
-    _check_config(config, inpainter)
+    command_line.join_processes(flags.FLAGS, catch_sigterm=False)
+    with together("model loaded"):
+        _check_flags()
+        steps = _steps()
+        inpainter = _load(steps[-1])
+        config = _CONFIG.value or inpainter.config
+        _check_config(config, inpainter)
     if _EXPORT.value is not None:
         _export(config, typed_path(_EXPORT.value))
         return
     # Only the extra `avatars` has what the exact posterior needs.
     protocol = _posterior if _PROTOCOL.value == "posterior" else _completion
-    figures, sheets = protocol(inpainter, steps[:-1], config)
+    result = protocol(inpainter, steps[:-1], config)
+    with together("report written"):
+        if result is not None:
+            _write(inpainter, *result)
+
+
+def _write(inpainter: Inpainter, figures: dict, sheets: dict[str, np.ndarray]) -> None:
     report = {
         "protocol": _PROTOCOL.value,
         **figures,
@@ -87,16 +99,20 @@ def main(argv: list[str]) -> None:
 
 
 def _completion(inpainter: Inpainter, earlier: list[int], config: ml_collections.ConfigDict):
-    extractor = _extractor() if _PROTOCOL.value == "paper" else None
-    test_set = open_test_set(config, _SPLIT.value)
-    folders = _compared(test_set.num_examples, config)
-    protocol = CompletionProtocol(
-        config, test_set, extractor=extractor, cache_folder=_output().with_suffix(".cache")
-    )
-    report, sheets = protocol.run(inpainter, [_load(step) for step in earlier], folders)
-    report["data"] = _data(config.data.source, config)
-    report["mask"] = config.mask.to_dict()
-    return report, sheets
+    with together("pictures found"):
+        extractor = _extractor() if _PROTOCOL.value == "paper" else None
+        test_set = open_test_set(config, _SPLIT.value)
+        folders = _compared(test_set.num_examples, config)
+        protocol = CompletionProtocol(
+            config, test_set, extractor=extractor, cache_folder=_output().with_suffix(".cache")
+        )
+        checkpoints = [_load(step) for step in earlier]
+    result = protocol.run(inpainter, checkpoints, folders)
+    if result is not None:
+        report, _ = result
+        report["data"] = _data(config.data.source, config)
+        report["mask"] = config.mask.to_dict()
+    return result
 
 
 def _posterior(inpainter: Inpainter, earlier: list[int], config: ml_collections.ConfigDict):
@@ -183,6 +199,10 @@ def _check_flags() -> None:
     if _PROTOCOL.value == "posterior" and (_COMPARE.value or _EXPORT.value):
         raise ValueError(
             "--compare and --export_inputs are for the protocols completion and paper."
+        )
+    if are_several() and (_PROTOCOL.value == "posterior" or _EXPORT.value):
+        raise ValueError(
+            "Several processes are for the protocols completion and paper, without --export_inputs."
         )
     if _INCEPTION.value is not None and _PROTOCOL.value != "paper":
         raise ValueError(

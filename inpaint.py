@@ -15,7 +15,9 @@ A folder of pictures, each with the mask of its name, or of its name and `_mask`
 writes the same for each into `OUT/<name>/`, and `OUT/summary.json`, which also names what was left
 out. Without `--masks`, the masks lie beside the pictures as `NAME_mask`; with `--mask=M.png` all
 pictures have this one. Started again, it does what is not finished; a picture that fails does not
-stop the others. One run at a time writes to a folder.
+stop the others. One run at a time writes to a folder. Several machines share the pictures when each
+starts this command with the flags of `train.py`: `--distributed` on TPU pods and SLURM, else
+`--coordinator_address`, `--num_processes` and `--process_id`.
 
 Exit status: 0 if every picture was completed; 1 if one or more could not be, a folder could not be
 read, or the disk was full; 2 for wrong usage: an option, a folder or a checkpoint; 130 if it was
@@ -31,7 +33,13 @@ from typing import NoReturn
 import jax
 
 from uctgan_jax import images
-from uctgan_jax.command_line import forgiving_output, prepare_jax, require_device
+from uctgan_jax.command_line import (
+    are_processes_given,
+    forgiving_output,
+    join_processes,
+    prepare_jax,
+    require_device,
+)
 from uctgan_jax.files import make_writable, read_input, typed_path
 from uctgan_jax.inpainting.folder_run import (
     SUMMARY,
@@ -42,9 +50,10 @@ from uctgan_jax.inpainting.folder_run import (
 )
 from uctgan_jax.inpainting.image_file import read_picture
 from uctgan_jax.inpainting.inpainter import Inpainter
-from uctgan_jax.inpainting.pairs import pair_files
+from uctgan_jax.inpainting.pairs import Pairs, pair_files
 from uctgan_jax.inpainting.selection import SELECTIONS
 from uctgan_jax.picture_folders import describe
+from uctgan_jax.processes import together
 
 DONE, PICTURE_FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 130
 
@@ -104,7 +113,23 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         default="white_is_hole",
         help="what the mask's white means",
     )
+    _add_process_flags(parser)
     arguments = parser.parse_args(argv)
+    _check_arguments(parser, arguments)
+    return arguments
+
+
+def _add_process_flags(parser: argparse.ArgumentParser) -> None:
+    """Those of `command_line.define_process_flags`."""
+    processes = parser.add_argument_group("several processes, for --images")
+    processes.add_argument("--distributed", action="store_true", help="one of several processes")
+    processes.add_argument("--coordinator_address", help="HOST:PORT of process 0")
+    processes.add_argument("--num_processes", type=int, help="how many processes there are")
+    processes.add_argument("--process_id", type=int, help="which process this is, from 0")
+
+
+def _check_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Ends the program if options do not go together, or have no sense."""
     given = {n for n in ("image", "mask", "images", "masks") if getattr(arguments, n) is not None}
     if given not in ({"image", "mask"}, {"images", "masks"}, {"images", "mask"}, {"images"}):
         parser.error(
@@ -123,7 +148,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         check_walk(arguments.gif, len(arguments.instance) or arguments.num_samples)
     except ValueError as error:
         parser.error(f"--gif: {error}")
-    return arguments
+    if are_processes_given(arguments) and arguments.images is None:
+        parser.error("several processes share the pictures of --images: --image is one picture")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -143,6 +169,7 @@ def _main(arguments: argparse.Namespace) -> int:
         walk=arguments.gif,
     )
     try:
+        join_processes(arguments, catch_sigterm=False)
         options["instances"] = [read_input(path) for path in arguments.instance]
         for instance in options["instances"]:
             read_picture(instance)  # now, and not once for every picture that is to follow it
@@ -172,29 +199,40 @@ def _run_file(arguments: argparse.Namespace, options: dict) -> int:
 
 
 def _run_folder(arguments: argparse.Namespace, options: dict) -> int:
+    with together("model loaded"):
+        pairs = _find_pairs(arguments)
+        inpainter = _load(arguments)
+    try:
+        summary = complete_folder(inpainter, pairs, arguments.output, **options)
+    except OSError as error:
+        return _fail(error, PICTURE_FAILED)
+    if jax.process_index() == 0:
+        _tell(summary, pairs, arguments.output / SUMMARY)
+    return PICTURE_FAILED if summary["failed"] or summary["stopped"] is not None else DONE
+
+
+def _find_pairs(arguments: argparse.Namespace) -> Pairs:
     masks = arguments.masks
     if arguments.mask is not None:
         masks = read_input(arguments.mask)
         hole = images.read_mask(masks, convention=arguments.mask_convention)
         images.check_hole(hole, masks, convention=arguments.mask_convention)
-    pairs = pair_files(arguments.images, masks, arguments.output)
-    inpainter = _load(arguments)
-    try:
-        summary = complete_folder(inpainter, pairs, arguments.output, **options)
-    except OSError as error:
-        return _fail(error, PICTURE_FAILED)
+    return pair_files(arguments.images, masks, arguments.output)
+
+
+def _tell(summary: dict, pairs: Pairs, path: Path) -> None:
+    """Prints what became of the pictures."""
     failed, left_out = summary["failed"], summary["left_out"]
     print(
         f"{summary['completed']} pictures completed, {summary['already_finished']} were finished"
-        f" already, {len(failed)} failed: see {arguments.output / SUMMARY}"
+        f" already, {len(failed)} failed: see {path}"
     )
     for name, reason in failed.items():
         print(f"  {name}: {reason}", file=sys.stderr)
     if left_out:
         print(describe([item for item in pairs.left_out if not item.is_lost]), file=sys.stderr)
     if summary["stopped"] is not None:
-        return _fail(f"the run ended early: {summary['stopped']}", PICTURE_FAILED)
-    return PICTURE_FAILED if failed else DONE
+        _fail(f"the run ended early: {summary['stopped']}", PICTURE_FAILED)
 
 
 def _load(arguments: argparse.Namespace) -> Inpainter:

@@ -113,6 +113,35 @@ def define_process_flags() -> None:
     flags.DEFINE_integer("process_id", None, "Which process this is, from 0.")
 
 
+def are_processes_given(options: Any) -> bool:
+    """Whether the command line says that there are several processes.
+
+    Args:
+        options: with the values of the flags of `define_process_flags`, by their names.
+    """
+    return options.distributed or any(value is not None for value in _processes(options))
+
+
+def join_processes(options: Any, *, catch_sigterm: bool = True) -> None:
+    """Joins the other processes of a run, if `are_processes_given`.
+
+    Args:
+        options: as for `are_processes_given`.
+        catch_sigterm: as for `parallel.initialize_processes`.
+
+    Raises:
+        ValueError: likewise.
+    """
+    if are_processes_given(options):
+        from uctgan_jax import parallel
+
+        parallel.initialize_processes(*_processes(options), catch_sigterm=catch_sigterm)
+
+
+def _processes(options: Any) -> tuple[str | None, int | None, int | None]:
+    return options.coordinator_address, options.num_processes, options.process_id
+
+
 def prepare_jax() -> None:
     """Sets what JAX has to know before it starts: flags for this CPU, the compilation cache."""
     cpu_flags.set_best()
@@ -124,12 +153,9 @@ def training() -> Iterator[None]:
     """Prepares JAX and joins the other processes of a training, which runs within."""
     prepare_jax()
     logging.set_verbosity(logging.WARNING)
-    from uctgan_jax import fit, parallel
+    from uctgan_jax import fit
 
-    values = flags.FLAGS
-    processes = (values.coordinator_address, values.num_processes, values.process_id)
-    if values.distributed or any(value is not None for value in processes):
-        parallel.initialize_processes(*processes)
+    join_processes(flags.FLAGS)
     try:
         yield
     except fit.NonFiniteError as error:

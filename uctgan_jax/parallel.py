@@ -26,6 +26,8 @@ def initialize_processes(
     coordinator_address: str | None = None,
     num_processes: int | None = None,
     process_id: int | None = None,
+    *,
+    catch_sigterm: bool = True,
 ) -> None:
     """Joins this process to the others of a run, before JAX sees its first device.
 
@@ -34,6 +36,8 @@ def initialize_processes(
             environment, as TPU pods and SLURM set it.
         num_processes: how many there are; None likewise.
         process_id: which of them this is, from 0; None likewise.
+        catch_sigterm: whether JAX takes SIGTERM for a notice to all processes, as training wants.
+            Otherwise it ends this process as any other.
 
     Raises:
         ValueError: if only some of the three are given, the address has no port, or the
@@ -47,6 +51,7 @@ def initialize_processes(
         )
     if coordinator_address is not None and not re.fullmatch(r".+:\d+", coordinator_address):
         raise ValueError(f"coordinator_address ({coordinator_address}) must be HOST:PORT")
+    jax.config.update("jax_enable_preemption_service", catch_sigterm)
     try:
         jax.distributed.initialize(coordinator_address, num_processes, process_id)
     except ValueError as error:
@@ -56,17 +61,20 @@ def initialize_processes(
         ) from error
 
 
-def wait_for_processes(name: str) -> None:
-    """Waits until all processes have come here, for an hour at most.
+def wait_for_processes(name: str, *, hours: float = 1) -> None:
+    """Waits until all processes have come here.
 
     By the coordinator: a collective operation, which Orbax's barrier is without `processes`, gives
     up on CPUs when another process comes 30 seconds later.
 
     Args:
         name: of the place; the same in all processes.
+        hours: how long at most.
     """
     ocp.multihost.sync_global_processes(
-        f"uctgan_jax: {name}", timeout=3600, processes=set(range(jax.process_count()))
+        f"uctgan_jax: {name}",
+        timeout=round(3600 * hours),
+        processes=set(range(jax.process_count())),
     )
 
 

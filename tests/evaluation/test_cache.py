@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from uctgan_jax.evaluation.cache import EvaluationCache, digest
+from uctgan_jax.evaluation.cache import EvaluationCache, digest, merge_files
 
 OPTIONS = {"seed": 0, "num_samples": 2}
 
@@ -68,6 +68,30 @@ def test_a_first_line_that_was_cut_off_is_written_again(tmp_path):
     path.write_bytes(head[:7])
     EvaluationCache(tmp_path, OPTIONS).add(measurement(0))
     assert path.read_bytes().startswith(head) and len(EvaluationCache(tmp_path, OPTIONS)) == 1
+
+
+@pytest.mark.parametrize("cut", [0, 5])
+def test_what_other_processes_measured_goes_into_one_file(tmp_path, cut):
+    first = EvaluationCache(tmp_path, OPTIONS)
+    first.add(measurement(0))
+    second = EvaluationCache(tmp_path, OPTIONS, process=1)
+    assert second.get(0, "picture 0") is not None
+    second.add(measurement(1))
+    EvaluationCache(tmp_path, OPTIONS, process=2).add(measurement(2))
+    first.add(measurement(3))
+    with first.path.open("r+b") as file:  # cut off when the first process was killed
+        file.truncate(first.path.stat().st_size - cut)
+    merge_files(tmp_path)
+    assert list(tmp_path.iterdir()) == [first.path]
+    merged = EvaluationCache(tmp_path, OPTIONS)
+    assert len(merged) == 4 - (cut > 0) and merged.get(2, "picture 2") is not None
+
+
+def test_what_others_measured_without_the_first_process_is_kept(tmp_path):
+    other = EvaluationCache(tmp_path, OPTIONS, process=1)
+    other.add(measurement(1))
+    merge_files(tmp_path)
+    assert len(EvaluationCache(tmp_path, OPTIONS)) == 1 and not other.path.exists()
 
 
 def test_the_digest_tells_picture_and_mask():

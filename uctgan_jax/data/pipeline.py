@@ -111,11 +111,14 @@ def eval_batches(
     seed: int,
     num_examples: int,
     num_threads: int = 4,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> Iterator[dict[str, np.ndarray]]:
     """One pass over the first `num_examples` pictures, or all if there are fewer, in order.
 
     The last batch may be short. Never flipped, and without instances. The example at a position
-    does not depend on `batch_size` or `num_examples`.
+    does not depend on `batch_size` or `num_examples`. Process p of P gets batches p, P + p ...: the
+    same ones as a single process.
 
     Raises: ValueError for an impossible mask or a count below 1.
     """
@@ -137,7 +140,8 @@ def eval_batches(
             "index": numbers,
         }
 
-    return _read(batch, range(-(-num_examples // batch_size)), num_threads)
+    num_batches = -(-num_examples // batch_size)
+    return _read(batch, range(process_index, num_batches, process_count), num_threads)
 
 
 def _read(
@@ -146,7 +150,7 @@ def _read(
     """The batches of these steps, in order, made ahead of time by several threads."""
     # Two batches a thread keep the threads busy.
     options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
-    steps = grain.MapDataset.range(steps.start, steps.stop)
+    steps = grain.MapDataset.range(steps.start, steps.stop, steps.step)
     return iter(steps.map(batch).to_iter_dataset(options))
 
 

@@ -1,8 +1,10 @@
 """The evaluation loop: measures K completions of every picture, whoever made them."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
@@ -32,6 +34,68 @@ def evaluate(
     complete: Complete,
     batches: Iterable[dict[str, np.ndarray]],
     *,
+    num_samples: int,
+    same_hole: bool,
+    seed: int = 0,
+    num_pairs: int | None = None,
+    extractor: Extractor | None = None,
+    **options: Any,
+) -> tuple[dict, list[dict]]:
+    """Measures the K completions of every picture, on as many devices as are given.
+
+    The figures depend neither on the batch size nor on the devices. Every picture is measured by
+    itself, as a composite: known pixels that a completion altered are put back, and counted.
+
+    Args:
+        complete, num_samples, same_hole, seed, num_pairs, extractor: as for `measure_pictures`.
+        batches: likewise; the last may be short.
+        **options: the other arguments of `measure_pictures`.
+
+    Returns:
+        The report for JSON, and the measurements of every picture (see `measure`). The report has
+        `figures` (see `summarise`), `by_hole_share`, `sets` with an extractor (see `compare_sets`),
+        `variants` (the exact definitions), `num_examples`, `num_samples`, `num_pairs` and `seed`.
+
+    Raises:
+        ValueError: fewer than 1 sample, a mask without a hole, a figure that is not a number, no
+            pictures.
+    """
+    batches = iter(batches)
+    first = list(itertools.islice(batches, 1))
+    measurements = list(
+        measure_pictures(
+            complete,
+            itertools.chain(first, batches),
+            batch_size=len(first[0]["mask"]) if first else 0,
+            num_samples=num_samples,
+            same_hole=same_hole,
+            seed=seed,
+            num_pairs=num_pairs,
+            extractor=extractor,
+            **options,
+        )
+    )
+    if not measurements:
+        raise ValueError("There were no pictures to evaluate.")
+    report = {
+        "figures": summarise(measurements),
+        "by_hole_share": by_hole_share(measurements),
+        "variants": variants(same_hole, first[0]["mask"][0]),
+        "num_examples": len(measurements),
+        "num_samples": num_samples,
+        "num_pairs": _count_pairs(num_samples, num_pairs) or 0,
+        "seed": seed,
+    }
+    if extractor is not None:
+        report["sets"] = compare_sets(measurements, extractor.name)
+    return report, measurements
+
+
+def measure_pictures(
+    complete: Complete,
+    batches: Iterable[dict[str, np.ndarray]],
+    *,
+    batch_size: int,
     num_examples: int,
     num_samples: int,
     same_hole: bool,
@@ -42,16 +106,14 @@ def evaluate(
     cache: EvaluationCache | None = None,
     devices: Sequence[jax.Device],
     name: str = "evaluate",
-) -> tuple[dict, list[dict]]:
-    """Measures the K completions of every picture, on as many devices as are given.
-
-    The figures depend neither on the batch size nor on the devices. Every picture is measured by
-    itself, as a composite: known pixels that a completion altered are put back, and counted.
+) -> Iterator[dict]:
+    """Yields the measurement of every picture, in order; errors as `evaluate`.
 
     Args:
         complete: gives the completions, see `model`; or `CompletionsFolder.complete`.
         batches: dicts of image uint8 [B, S, S, 3], mask uint8 [B, S, S, 1] (1 = hole) and index
-            int [B]; the last may be short.
+            int [B].
+        batch_size: what is completed at once; shorter batches are filled up.
         num_examples: the number of pictures in the batches, for the progress bar.
         num_samples: K.
         same_hole: whether every picture has the same hole. It decides how the hole is cropped, see
@@ -63,55 +125,33 @@ def evaluate(
         cache: holds measurements of an earlier evaluation, and gets the new ones.
         devices: to measure on, each a picture at a time.
         name: of what is measured, for the progress bar.
-
-    Returns:
-        The report, which JSON can hold, and the measurements of every picture (see `measure`). The
-        report has `figures` (see `summarise`), `by_hole_share`, `sets` with an extractor (see
-        `compare_sets`), `variants` (the exact definition of each figure), `num_examples`,
-        `num_samples`, `num_pairs` and `seed`.
-
-    Raises:
-        ValueError: fewer than 1 sample, a mask without a hole, a figure that is not a number, no
-            pictures.
     """
     if num_samples < 1:
         raise ValueError(f"num_samples ({num_samples}) must be at least 1.")
-    if num_samples > 1:  # an impossible number of pairs is refused before the long work
-        num_pairs = len(diversity.select_pairs(num_samples, num_pairs))
+    # An impossible number of pairs is refused before the long work.
+    num_pairs = _count_pairs(num_samples, num_pairs)
     loop = _Loop(
         complete, reconstruct, num_samples, num_pairs, seed, same_hole, extractor, cache, devices
     )
-    measurements: list[dict] = []
-    first_mask, batch_size = None, None
+    is_shown = jax.process_index() == 0
     with (
-        tqdm(total=num_examples, desc=name, unit="picture") as progress,
+        tqdm(total=num_examples, desc=name, unit="picture", disable=not is_shown) as progress,
         ThreadPoolExecutor(len(devices)) as threads,
     ):
         for batch in batches:
-            if first_mask is None:
-                first_mask, batch_size = batch["mask"][0], len(batch["mask"])
             for one in loop.measure_batch(batch, batch_size, threads):
-                measurements.append(one)
+                yield one
                 progress.update()
-    if not measurements:
-        raise ValueError("There were no pictures to evaluate.")
-    report = {
-        "figures": summarise(measurements),
-        "by_hole_share": by_hole_share(measurements),
-        "variants": variants(same_hole, first_mask),
-        "num_examples": len(measurements),
-        "num_samples": num_samples,
-        "num_pairs": num_pairs if num_samples > 1 else 0,
-        "seed": seed,
-    }
-    if extractor is not None:
-        report["sets"] = compare_sets(measurements, extractor.name)
-    return report, measurements
+
+
+def _count_pairs(num_samples: int, num_pairs: int | None) -> int | None:
+    """How many pairs of completions are compared; None where there is one completion."""
+    return len(diversity.select_pairs(num_samples, num_pairs)) if num_samples > 1 else None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Loop:
-    """What stays the same from batch to batch; the fields are arguments of `evaluate`."""
+    """What stays the same from batch to batch; the fields are arguments of `measure_pictures`."""
 
     complete: Complete
     reconstruct: Reconstruct | None

@@ -12,6 +12,7 @@ import collections
 import contextlib
 import errno
 import hashlib
+import itertools
 import json
 import queue
 import sys
@@ -38,6 +39,7 @@ from uctgan_jax.inpainting.image_file import Picture, read_picture, with_complet
 from uctgan_jax.inpainting.inpainter import Completions, Inpainter
 from uctgan_jax.inpainting.interpolation import interpolate
 from uctgan_jax.inpainting.pairs import Pair
+from uctgan_jax.processes import gather, together
 
 GRID = "grid.png"
 WALK = "walk.gif"
@@ -176,10 +178,11 @@ def complete_folder(
 
     Every device works on pictures of its own, in the shapes of the model alone. Pictures that are
     finished are left alone. One that fails, for whatever reason, does not stop the others; only a
-    disk that is full does.
+    disk that is full does. Several processes take turns: of P, process p has pictures p, P + p ...
+    They all write to the same folder, which the first one holds.
 
     Args:
-        inpainter: the model, on all devices that are to work.
+        inpainter: the model, on all devices of this process that are to work.
         pairs: what `pairs.pair_files` found; any number, gone through once.
         output: the folder; made if missing.
         **options: as for `complete_file`.
@@ -188,35 +191,50 @@ def complete_folder(
         What is also written to `OUTPUT/summary.json`: `completed` and `already_finished`, numbers
         of pictures; `failed`, name -> reason; `left_out`, path -> reason, of files and folders that
         are no pictures to complete; `stopped`, None or why the run ended early; and the
-        `checkpoint`.
+        `checkpoint`. Of all processes, in each.
 
     Raises:
-        OSError: if `output` or the summary cannot be written.
+        OSError: if `output` or the summary cannot be written, or another process has failed.
         ValueError: if another run writes to `output`.
     """
-    output = Path(output)
-    make_writable(output)
-    options["instances"] = [read_input(path) for path in options.get("instances", ())]
-    with _held_folder(output):
-        (output / SUMMARY).unlink(missing_ok=True)  # Until this run has come to its end.
-        counts, failed, stopped = _complete_all(inpainter, pairs, output, options)
+    output, index, count = Path(output), jax.process_index(), jax.process_count()
+    with contextlib.ExitStack() as held:
+        with together("folder opened"):
+            make_writable(output)
+            options["instances"] = [read_input(path) for path in options.get("instances", ())]
+            if index == 0:
+                held.enter_context(_held_folder(output))
+                (output / SUMMARY).unlink(missing_ok=True)  # Until this run has come to its end.
+        with together("pictures completed"):
+            share = itertools.islice(pairs, index, None, count)
+            total = len(range(index, len(pairs), count)) if isinstance(pairs, Sized) else None
+            counts, failed, stopped = _complete_all(inpainter, share, total, output, options)
         left_out = {}
-        for item in getattr(pairs, "left_out", ()):
+        # All processes have seen the same.
+        for item in getattr(pairs, "left_out", ()) if index == 0 else ():
             (failed if item.is_lost else left_out)[str(item.path)] = item.reason
+        parts = gather("summaries", [counts[True], counts[False], failed, left_out, stopped])
+        completed, finished, failures, lefts, stops = zip(*parts, strict=True)
         summary = {
-            "completed": counts[True],
-            "already_finished": counts[False],
-            "failed": dict(sorted(failed.items())),
-            "left_out": dict(sorted(left_out.items())),
-            "stopped": stopped,
+            "completed": sum(completed),
+            "already_finished": sum(finished),
+            "failed": dict(sorted(collections.ChainMap(*failures).items())),
+            "left_out": dict(sorted(collections.ChainMap(*lefts).items())),
+            "stopped": next((reason for reason in stops if reason is not None), None),
             **_describe_model(inpainter),
         }
-        write_text(output / SUMMARY, json.dumps(summary, indent=2) + "\n")
+        with together("summary written"):
+            if index == 0:
+                write_text(output / SUMMARY, json.dumps(summary, indent=2) + "\n")
     return summary
 
 
 def _complete_all(
-    inpainter: Inpainter, pairs: Iterable[Pair], output: Path, options: Mapping[str, Any]
+    inpainter: Inpainter,
+    pairs: Iterable[Pair],
+    total: int | None,
+    output: Path,
+    options: Mapping[str, Any],
 ) -> tuple[collections.Counter[bool], dict[str, str], str | None]:
     """How many were completed and were finished already, why others failed, why it ended early."""
     free: queue.SimpleQueue[Inpainter] = queue.SimpleQueue()
@@ -249,7 +267,7 @@ def _complete_all(
     slots = len(inpainter.devices) * _PICTURES_A_DEVICE
     pool = ThreadPoolExecutor(slots)
     running: dict[Future[bool], str] = {}
-    progress = tqdm(total=len(pairs) if isinstance(pairs, Sized) else None, unit="picture")
+    progress = tqdm(total=total, unit="picture", disable=jax.process_index() > 0)
 
     def collect(done: Iterable[Future[bool]]) -> None:
         nonlocal stopped
