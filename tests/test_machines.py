@@ -1,23 +1,29 @@
 """Folder runs and evaluations on two processes: the results of one, and what becomes of errors."""
 
+import contextlib
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import inpaint
 from tests.conftest import TINY_PRIOR, run_config
 from uctgan_jax import Inpainter
+from uctgan_jax.checkpoints import Checkpoints
+from uctgan_jax.config import config_dict
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import eval_batches
 from uctgan_jax.data.sources import open_source
+from uctgan_jax.files import held_alone
 from uctgan_jax.images import write_image
 from uctgan_jax.processes import gather, together
 
@@ -43,6 +49,17 @@ def model(inpainter, picture_folder, tmp_path_factory) -> Path:
     config.prior = TINY_PRIOR
     folder = tmp_path_factory.mktemp("model") / "weights"
     Inpainter(config, inpainter.params, step=7, digest="").save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(inpainter, model, tmp_path_factory) -> Path:
+    """The same as a run's checkpoint."""
+    folder = tmp_path_factory.mktemp("run")
+    config = config_dict(Inpainter.load(model).config)
+    params = jax.device_get(inpainter.params)
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        checkpoints.save(1, params, {"step": np.int32(1)}, config, error=1.0)
     return folder
 
 
@@ -128,8 +145,8 @@ def test_a_folder_run_on_two_processes_writes_what_one_writes(model, pictures, t
 
 
 @pytest.mark.slow
-def test_one_is_killed_and_a_second_run_does_the_rest(model, pictures, tmp_path):
-    running = start_folder_run(model, pictures, tmp_path, processes=2)
+def test_one_is_killed_and_a_second_run_does_the_rest(checkpoint, pictures, tmp_path):
+    running = start_folder_run(checkpoint, pictures, tmp_path, processes=2)
     odd = [tmp_path / f"{number:02d}" / "grid.png" for number in range(1, 40, 2)]
     while sum(path.exists() for path in odd) < 3:
         assert all(process.poll() is None for process in running), running[0].communicate()[0]
@@ -142,7 +159,7 @@ def test_one_is_killed_and_a_second_run_does_the_rest(model, pictures, tmp_path)
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/scores.json")}
     done = [path for path in before if json.loads(path.read_text())["files"]]
     assert 20 <= len(done) < 39
-    finish(start_folder_run(model, pictures, tmp_path, processes=2), status=1)
+    finish(start_folder_run(checkpoint, pictures, tmp_path, processes=2), status=1)
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["already_finished"] == len(done)
     assert summary["completed"] == 39 - len(done)
@@ -151,14 +168,45 @@ def test_one_is_killed_and_a_second_run_does_the_rest(model, pictures, tmp_path)
 
 
 @pytest.mark.slow
-def test_the_error_of_one_process_ends_all_with_one_line_each(model, pictures, tmp_path):
+@pytest.mark.parametrize("is_held", [True, False])
+def test_the_error_of_one_process_ends_all_with_one_line_each(model, pictures, tmp_path, is_held):
     out = tmp_path / "out"
-    (tmp_path / "file").write_text("")
-    changes = dict(processes=2, last=("--images=nowhere",))
-    first, second = finish(start_folder_run(model, pictures, out, **changes), status=2)
-    assert "inpaint.py: process 1 of this run has failed, and says why\n" in first
-    assert "inpaint.py: nowhere: no such folder\n" in second
-    assert "Traceback" not in first + second
+    out.mkdir()
+    lines = [f"{out}: another run is writing to this folder", "nowhere: no such folder"]
+    ends = ["process 0 of this run has failed", "process 1 of this run has failed"]
+    with held_alone(out, busy="") if is_held else contextlib.nullcontext():
+        last = () if is_held else ("--images=nowhere",)
+        running = start_folder_run(model, pictures, out, processes=2, last=last)
+        outputs = finish(running, status=None)
+    failing, other = outputs if is_held else reversed(outputs)
+    assert f"inpaint.py: {lines[not is_held]}\n" in failing
+    assert f"inpaint.py: {ends[not is_held]}, and says why\n" in other
+    assert "Traceback" not in failing + other
+    assert all(process.returncode in (1, 2) for process in running)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_process_that_is_told_to_stop_does_so_at_once(model, pictures, tmp_path, sent, waits):
+    running = start_folder_run(model, pictures, tmp_path, processes=2)
+    even = [tmp_path / f"{number:02d}" / "grid.png" for number in range(0, 40, 2)]
+    while not any(path.exists() for path in even):
+        assert all(process.poll() is None for process in running), running[0].communicate()[0]
+        time.sleep(0.005)
+    if waits:  # for the other one, whose work is not done
+        running[1].send_signal(signal.SIGSTOP)
+        while not all((path.parent / "scores.json").exists() for path in even):
+            assert running[0].poll() is None, running[0].communicate()[0]
+            time.sleep(0.1)
+        time.sleep(1)
+    running[0].send_signal(sent)
+    first = running[0].communicate()[0]
+    assert running[0].returncode == (130 if sent == signal.SIGINT else -sent)
+    assert ("stopped: what is done stays\n" in first) == (sent == signal.SIGINT)
+    running[1].send_signal(signal.SIGCONT)
+    running[1].communicate()
+    assert running[1].returncode != 0  # It hears of it.
 
 
 @pytest.mark.slow
@@ -182,9 +230,34 @@ def test_an_evaluation_on_two_processes_gives_the_report_of_one(model, tmp_path,
     assert sheets[0] == sheets[1]
 
 
+@pytest.mark.slow
+def test_an_evaluation_whose_first_process_was_killed_goes_on(model, tmp_path):
+    options = f"--workdir={model}", f"--output={tmp_path / 'r.json'}"
+    running = start("evaluate.py", *options, processes=2)
+    cache = tmp_path / "r.cache"
+
+    def measured() -> list[str]:
+        lines = [line for path in cache.glob("*.jsonl") for line in path.read_text().splitlines()]
+        return sorted(line for line in lines if "inputs" in line)
+
+    while not measured():
+        assert all(process.poll() is None for process in running), running[0].communicate()[0]
+        time.sleep(0.005)
+    running[0].kill()
+    finish(running, status=None)
+    assert all(process.returncode != 0 for process in running)
+    kept = measured()
+    finish(start("evaluate.py", *options, processes=2))
+    assert len(list(cache.iterdir())) == 1
+    assert set(kept) <= set(measured()) and len(measured()) == 8
+    assert json.loads((tmp_path / "r.json").read_text())["num_examples"] == 8
+
+
 def test_the_shares_of_the_batches_are_those_of_one_process(picture_folder):
     source = open_source(f"folder:{picture_folder}", split="test", image_size=32)
-    options = dict(image_size=32, batch_size=3, masks=MaskOptions(), seed=1, num_examples=8)
+    options = dict(
+        image_size=32, batch_size=3, masks=MaskOptions(kind="center"), seed=1, num_examples=8
+    )
     whole = list(eval_batches(source, **options))
     shares = [
         list(eval_batches(source, **options, process_index=index, process_count=2))

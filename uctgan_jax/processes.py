@@ -10,7 +10,8 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NoReturn
 
 import jax
 import numpy as np
@@ -38,18 +39,32 @@ def gather(name: str, value: Any) -> list[Any]:
         return [value]
     from jax.experimental import multihost_utils
 
-    from uctgan_jax.parallel import wait_for_processes
-
-    try:
-        wait_for_processes(name, hours=_SHARE_HOURS)
-    except jax.errors.JaxRuntimeError as error:
-        raise OSError(
-            "another process of this run has died: what is done stays; start all of them again"
-        ) from error
+    _wait(name)
     data = np.frombuffer(json.dumps(value).encode(), np.uint8)
     sizes = multihost_utils.process_allgather(np.array(len(data)))
     rows = multihost_utils.process_allgather(np.pad(data, (0, sizes.max() - len(data))))
     return [json.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
+
+
+def _wait(name: str) -> None:
+    from uctgan_jax.parallel import wait_for_processes
+
+    # In a thread: JAX's own waiting does not end by Ctrl-C.
+    waiting = ThreadPoolExecutor(1).submit(wait_for_processes, name, hours=_SHARE_HOURS)
+    try:
+        waiting.result()
+    except jax.errors.JaxRuntimeError as error:
+        raise OSError(
+            "another process of this run has died: what is done stays; start all of them again"
+        ) from error
+    except KeyboardInterrupt:
+        _stop()
+
+
+def _stop() -> NoReturn:
+    """Ends this process without waiting for the others, as Python's own end would."""
+    print("stopped: what is done stays", file=sys.stderr, flush=True)
+    os._exit(_STOPPED)
 
 
 @contextlib.contextmanager
@@ -73,8 +88,7 @@ def together(name: str) -> Iterator[None]:
         problem = error
     except KeyboardInterrupt:
         if are_several():
-            print("stopped: what is done stays", file=sys.stderr, flush=True)
-            os._exit(_STOPPED)  # Python's own end would wait for the other processes.
+            _stop()
         raise
     has_failed = gather(name, problem is not None) if are_several() else ()
     if problem is not None:
