@@ -54,6 +54,7 @@ def _wait(name: str) -> None:
     try:
         waiting.result()
     except jax.errors.JaxRuntimeError as error:
+        # JAX aborts this process a moment later, with the coordinator's report.
         raise OSError(
             "another process of this run has died: what is done stays; start all of them again"
         ) from error
@@ -90,8 +91,11 @@ def together(name: str) -> Iterator[None]:
         if are_several():
             _stop()
         raise
-    has_failed = gather(name, problem is not None) if are_several() else ()
     if problem is not None:
+        if are_several():
+            with contextlib.suppress(OSError):  # The first error says enough.
+                gather(name, True)
         raise problem
+    has_failed = gather(name, False)
     if any(has_failed):
         raise OSError(f"process {has_failed.index(True)} of this run has failed, and says why")
