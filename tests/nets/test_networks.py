@@ -13,7 +13,7 @@ from uctgan_jax.preprocess import normalize
 # E1, E2, G and D. A change of architecture must be meant: it makes every checkpoint unreadable.
 PARAMETER_COUNTS = {
     32: (440_224, 449_264, 997_949, 450_385),
-    64: (532_592, 1_452_589, 621_904, 528_001),
+    64: (621_904, 532_592, 1_452_589, 528_001),
     128: (2_953_792, 2_441_024, 6_482_225, 3_651_457),
     256: (6_212_096, 5_314_816, 8_156_865, 5_314_817),
 }
