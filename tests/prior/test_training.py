@@ -190,7 +190,26 @@ def test_a_learned_prior_is_replaced_here_without_whitening(finished, tmp_path, 
     assert old.params["code_in"]["kernel"].shape == (CODE_DIM, 8)
 
 
-def test_less_than_a_batch_of_latents_is_refused(model, tmp_path):
-    with pytest.raises(ValueError, match=r"num_examples \(7\) must be batch_size \(8\) or more"):
-        train_prior(config_of(num_examples=7), model, tmp_path)
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("num_examples", 7, r"num_examples \(7\) must be batch_size \(8\) or more"),
+        (
+            "batch_size",
+            12,
+            r"batch_size \(12\) must be a positive multiple of the number of devices",
+        ),
+        ("num_train_steps", 0, r"num_train_steps \(0\) must be 1 or more"),
+        ("prior.width", 0, r"prior.width \(0\) must be 1 or more"),
+        ("optimizer.learning_rate", -0.1, r"optimizer.learning_rate \(-0.1\) must be in \[0"),
+        ("optimizer.name", "sgd", r"optimizer.name \('sgd'\) must be one of adam, muon"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused_before_anything_is_written(
+    model, tmp_path, field, value, message
+):
+    config = config_of()
+    config.update_from_flattened_dict({field: value})
+    with pytest.raises(ValueError, match=message):
+        train_prior(config, model, tmp_path)
     assert not list(tmp_path.iterdir())
