@@ -25,6 +25,9 @@ def test_every_round_of_a_loop_counts():
 
 def test_steps_are_those_of_training():
     config = run_config("unused")
+    config.model.attention_resolution = 0
+    for part in ("encoder", "generator", "discriminator"):
+        config.model[f"{part}_widths"] = (8,)
     create, step = programs.train_program(config, stage="reconstruction")
     before, batch = jax.eval_shape(create), programs.batch_shapes(config, 4)
     assert batch["image"].shape == (4, 8, 8, 48) and batch["index"].shape == (4,)
