@@ -4,53 +4,69 @@ One picture:
 
     python inpaint.py --checkpoint=DIR --image=P.png --mask=M.png --num_samples=8 --output=OUT
 
-writes `OUT/000.png`, `OUT/001.png`, ..., all of them side by side in `OUT/grid.png`, and
-`OUT/scores.json`. White in the mask is the hole; a soft mask is cut at half; a mask with
-transparency is read from its alpha.
+writes `OUT/000.png`, `OUT/001.png`, ..., up to 256 of them side by side in `OUT/grid.png`, and
+`OUT/scores.json`. White in the mask is the hole, and so is any colour; a mask with transparency is
+read from its alpha. Picture and mask may be pipes: `--mask=<(command)`, `--image=/dev/stdin`.
 
-A folder of pictures, each with the mask of its name:
+A folder of pictures, each with the mask of its name, or of its name and `_mask`:
 
     python inpaint.py --checkpoint=DIR --images=DIR --masks=DIR --output=OUT
 
-writes the same for each into `OUT/<name>/`, and `OUT/summary.json`. Started again, it does what is
-not finished; a picture that fails does not stop the others.
+writes the same for each into `OUT/<name>/`, and `OUT/summary.json`, which also names what was left
+out. Without `--masks`, the masks lie beside the pictures as `NAME_mask`; with `--mask=M.png` all
+pictures have this one. Started again, it does what is not finished; a picture that fails does not
+stop the others. One run at a time writes to a folder.
 
-Exit status: 0 if every picture was completed, 1 if one or more could not be, 2 for wrong usage: an
-option, a folder or a checkpoint; 130 if it was stopped by Ctrl-C.
+Exit status: 0 if every picture was completed; 1 if one or more could not be, a folder could not be
+read, or the disk was full; 2 for wrong usage: an option, a folder or a checkpoint; 130 if it was
+stopped by Ctrl-C.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
+
+import jax
 
 from uctgan_jax import compilation_cache, images
-from uctgan_jax.files import make_writable
+from uctgan_jax.command_line import forgiving_output, require_device
+from uctgan_jax.files import make_writable, read_input, typed_path
 from uctgan_jax.inpainting.folder_run import (
     SUMMARY,
     check_walk,
     complete_file,
     complete_folder,
-    pair_files,
+    read_pair,
 )
 from uctgan_jax.inpainting.image_file import read_picture
 from uctgan_jax.inpainting.inpainter import Inpainter
+from uctgan_jax.inpainting.pairs import pair_files
 from uctgan_jax.inpainting.selection import SELECTIONS
+from uctgan_jax.picture_folders import describe
 
 DONE, PICTURE_FAILED, WRONG_USAGE, STOPPED = 0, 1, 2, 130
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Says what is wrong in one line, without all the options."""
+        self.exit(WRONG_USAGE, f"{self.prog}: {message} (--help shows all options)\n")
+
+
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--checkpoint",
         required=True,
+        type=_checkpoint,
         help="workdir of a run, its checkpoints, saved weights, or the name of a bundled model",
     )
     parser.add_argument("--image", type=_path, help="the picture, of any size and format")
-    parser.add_argument("--mask", type=_path, help="its mask, of the same size")
+    parser.add_argument(
+        "--mask", type=_path, help="its mask, of the same size, or that of all --images"
+    )
     parser.add_argument("--images", type=_path, help="folder of pictures, at any depth")
     parser.add_argument("--masks", type=_path, help="folder of their masks, under the same names")
     parser.add_argument("--output", required=True, type=_path, help="folder for the completions")
@@ -61,12 +77,6 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         type=float,
         default=1.0,
         help="under 1 for completions that are more alike",
-    )
-    parser.add_argument(
-        "--guidance",
-        type=float,
-        help="1 or more, by default the model's own: higher for completions that are more surely"
-        " real, 1 to follow an instance most closely",
     )
     parser.add_argument(
         "--select",
@@ -95,17 +105,18 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="what the mask's white means",
     )
     arguments = parser.parse_args(argv)
-    one, many = (arguments.image, arguments.mask), (arguments.images, arguments.masks)
-    if not (all(one) and not any(many) or all(many) and not any(one)):
-        parser.error("give either --image and --mask, or --images and --masks")
+    given = {n for n in ("image", "mask", "images", "masks") if getattr(arguments, n) is not None}
+    if given not in ({"image", "mask"}, {"images", "masks"}, {"images", "mask"}, {"images"}):
+        parser.error(
+            "give either --image and --mask, or --images and --masks; --images may also have one"
+            " --mask for all, or masks beside its pictures, named NAME_mask"
+        )
     if arguments.num_samples < 1:
         parser.error(f"--num_samples={arguments.num_samples} must be at least 1")
     if arguments.seed < 0:
         parser.error(f"--seed={arguments.seed} must be at least 0")
     if not 0 <= arguments.temperature < float("inf"):
         parser.error(f"--temperature={arguments.temperature} must be at least 0, and finite")
-    if arguments.guidance is not None and not 1 <= arguments.guidance < float("inf"):
-        parser.error(f"--guidance={arguments.guidance} must be at least 1, and finite")
     if arguments.select and arguments.instance:
         parser.error("--select chooses among draws, and --instance asks for no draws: give one")
     try:
@@ -117,21 +128,24 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status, having said what is wrong in one line."""
-    arguments = parse_arguments(argv)
-    sys.stdout.reconfigure(errors="backslashreplace")  # Names of files may be any bytes.
+    with forgiving_output():
+        return _main(parse_arguments(argv))
+
+
+def _main(arguments: argparse.Namespace) -> int:
     compilation_cache.enable()
     options = dict(
         num_samples=arguments.num_samples,
         seed=arguments.seed,
         temperature=arguments.temperature,
         select=arguments.select,
-        instances=arguments.instance,
         mask_convention=arguments.mask_convention,
         walk=arguments.gif,
     )
     try:
-        for path in arguments.instance:
-            read_picture(path)  # not once for every picture that is to follow it
+        options["instances"] = [read_input(path) for path in arguments.instance]
+        for instance in options["instances"]:
+            read_picture(instance)  # now, and not once for every picture that is to follow it
         run = _run_folder if arguments.images else _run_file
         return run(arguments, options)
     except (ValueError, OSError) as error:
@@ -142,43 +156,66 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run_file(arguments: argparse.Namespace, options: dict) -> int:
     try:  # before the model is loaded, which takes seconds
-        size = read_picture(arguments.image).pixels.shape[:2]
-        images.read_mask(arguments.mask, convention=arguments.mask_convention, size=size)
+        image, mask = read_input(arguments.image), read_input(arguments.mask)
+        read_pair(image, mask, arguments.mask_convention)
     except (ValueError, OSError) as error:
         return _fail(error, PICTURE_FAILED)
     inpainter = _load(arguments)
     try:
-        complete_file(inpainter, arguments.image, arguments.mask, arguments.output, **options)
+        complete_file(inpainter, image, mask, arguments.output, **options)
     except (ValueError, OSError) as error:
         return _fail(error, PICTURE_FAILED)
+    except (MemoryError, jax.errors.JaxRuntimeError) as error:
+        return _fail(f"{arguments.image}: {type(error).__name__}: {error}", PICTURE_FAILED)
     print(f"The completions of {arguments.image} are in {arguments.output}")
     return DONE
 
 
 def _run_folder(arguments: argparse.Namespace, options: dict) -> int:
-    pairs, without_mask = pair_files(arguments.images, arguments.masks, arguments.output)
+    masks = arguments.masks
+    if arguments.mask is not None:
+        masks = read_input(arguments.mask)
+        hole = images.read_mask(masks, convention=arguments.mask_convention)
+        images.check_hole(hole, masks, convention=arguments.mask_convention)
+    pairs = pair_files(arguments.images, masks, arguments.output)
     inpainter = _load(arguments)
-    summary = complete_folder(inpainter, pairs, arguments.output, failed=without_mask, **options)
-    failed = summary["failed"]
+    try:
+        summary = complete_folder(inpainter, pairs, arguments.output, **options)
+    except OSError as error:
+        return _fail(error, PICTURE_FAILED)
+    failed, left_out = summary["failed"], summary["left_out"]
     print(
         f"{summary['completed']} pictures completed, {summary['already_finished']} were finished"
         f" already, {len(failed)} failed: see {arguments.output / SUMMARY}"
     )
     for name, reason in failed.items():
         print(f"  {name}: {reason}", file=sys.stderr)
+    if left_out:
+        print(describe([item for item in pairs.left_out if not item.is_lost]), file=sys.stderr)
+    if summary["stopped"] is not None:
+        return _fail(f"the run ended early: {summary['stopped']}", PICTURE_FAILED)
     return PICTURE_FAILED if failed else DONE
 
 
 def _load(arguments: argparse.Namespace) -> Inpainter:
     make_writable(arguments.output)
-    inpainter = Inpainter.load(arguments.checkpoint, guidance=arguments.guidance)
+    require_device()
+    inpainter = Inpainter.load(arguments.checkpoint)
     inpainter.check_selection(arguments.select)
     return inpainter
 
 
 def _path(text: str) -> Path:
     """Shells leave the ~ of --output=~/DIR as it is."""
-    return Path(text).expanduser()
+    try:
+        return typed_path(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _checkpoint(text: str) -> str:
+    """A path, or the name of a bundled model."""
+    return str(_path(text))
 
 
 def _two_numbers(text: str) -> tuple[int, int]:
@@ -190,7 +227,8 @@ def _two_numbers(text: str) -> tuple[int, int]:
 
 
 def _fail(error: Exception | str, status: int) -> int:
-    print(f"inpaint.py: {error}", file=sys.stderr)
+    line = str(error).partition("\n")[0]
+    print(f"inpaint.py: {line}", file=sys.stderr)
     return status
 
 

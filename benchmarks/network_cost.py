@@ -13,6 +13,7 @@ import jax
 
 from benchmarks import programs
 from configs import default
+from uctgan_jax import training
 
 
 def network_cost(image_size: int) -> dict[str, float]:
@@ -21,7 +22,7 @@ def network_cost(image_size: int) -> dict[str, float]:
     state = jax.eval_shape(programs.train_program(config)[0])
     params = state.ema_params
     one, two = (programs.train_flop(config, size) for size in (1, 2))
-    completion_flop = programs.completion_flop(programs.make_networks(config), params)
+    completion_flop = programs.completion_flop(training.make_trainee(config).networks, params)
     return {
         "image_size": image_size,
         **{f"{name}_params": _count(params[name]) for name in params},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,66 +12,44 @@ import ml_collections
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, jaxpr_as_fun
 
-from uctgan_jax import phases
 from uctgan_jax.inpainting.sampler import complete_codes
-from uctgan_jax.nets import Networks, build_networks
+from uctgan_jax.nets import Networks
 from uctgan_jax.nets.blocks import space_to_depth
-from uctgan_jax.optimizers import make_optimizers
+from uctgan_jax.prior.normal import NormalPrior
 from uctgan_jax.train_state import TrainState, create_train_state
-from uctgan_jax.train_step import TrainStep
+from uctgan_jax.train_step import train_step
+from uctgan_jax.training import make_trainee, reconstruction_stage
 
-
-def make_networks(config: ml_collections.ConfigDict) -> Networks:
-    """The networks of a config."""
-    return build_networks(
-        image_size=config.image_size,
-        compute_dtype=config.compute_dtype,
-        remat=config.remat,
-        **config.model,
-    )
+STAGES = ("reconstruction", "joint")
 
 
 def train_program(
-    config: ml_collections.ConfigDict, axis_name: str | None = None, phase: str = "game"
-) -> tuple[Callable[[], TrainState], TrainStep]:
-    """Makers of the state and of the next state in a phase of training, neither compiled.
+    config: ml_collections.ConfigDict, axis_name: str | None = None, stage: str = "joint"
+) -> tuple[Callable[[], TrainState], Callable]:
+    """Makers of the state and of the next state in a stage of training, neither compiled.
 
     Returns:
-      `create() -> state` and `step(state, batch) -> (state, metrics)`, see `phases.make_step`.
+      `create() -> state` and `step(state, batch) -> (state, metrics)`, see `train_step`.
     """
-    networks = make_networks(config)
-    optimizers = make_optimizers(
-        **config.optimizer,
-        num_steps=config.num_train_steps,
-        reconstruction_steps=config.reconstruction_steps,
-        prior_steps=config.prior_steps,
-    )
-    step = phases.make_step(
-        _phase(phase, config.batch_size),
-        config,
-        networks=networks,
-        optimizers=optimizers,
-        axis_name=axis_name,
-    )
+    trainee = make_trainee(config, axis_name)
+    if stage == "reconstruction":
+        trainee = reconstruction_stage(trainee)
 
     def create() -> TrainState:
-        return create_train_state(jax.random.key(config.seed), networks, optimizers, config.frozen)
+        key = jax.random.key(config.seed)
+        return create_train_state(key, trainee.networks, trainee.optimizers)
 
-    return create, step
+    return create, functools.partial(train_step, trainee)
 
 
 def batch_shapes(
-    config: ml_collections.ConfigDict, batch_size: int, phase: str = "game"
+    config: ml_collections.ConfigDict, batch_size: int
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a batch that the step of a phase takes."""
-    networks = make_networks(config)
-    params = jax.eval_shape(networks.init_generator, jax.random.key(0))
-    return phases.batch_shapes(_phase(phase, batch_size), networks, params)
-
-
-def _phase(name: str, batch_size: int) -> phases.Phase:
-    """A phase by itself."""
-    return phases.Phase(name, start=0, end=1, batch_size=batch_size, stream_start=0)
+    """The shapes of a batch that a training step takes."""
+    one = random_batch(1, config.image_size, config.model.patch_size)
+    return {
+        name: jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype) for name, x in one.items()
+    }
 
 
 def random_batch(batch_size: int, image_size: int, patch_size: int = 1) -> dict[str, np.ndarray]:
@@ -95,15 +74,15 @@ def completion_flop(networks: Networks, params: Any, num_samples: int = 1) -> fl
     codes = jax.ShapeDtypeStruct((1, num_samples, networks.code_dim), jnp.float32)
 
     def complete(*args: jax.Array) -> jax.Array:
-        return complete_codes(networks, *args)
+        return complete_codes(networks, NormalPrior(), *args)
 
     return count_flop(complete, params, batch["image"], batch["mask"], codes)
 
 
-def train_flop(config: ml_collections.ConfigDict, batch_size: int, phase: str = "game") -> float:
-    """Operations of a step of a phase on so many examples, see `count_flop`."""
-    create, step = train_program(config, phase=phase)
-    return count_flop(step, jax.eval_shape(create), batch_shapes(config, batch_size, phase))
+def train_flop(config: ml_collections.ConfigDict, batch_size: int, stage: str = "joint") -> float:
+    """Operations of a step of a stage on so many examples, see `count_flop`."""
+    create, step = train_program(config, stage=stage)
+    return count_flop(step, jax.eval_shape(create), batch_shapes(config, batch_size))
 
 
 def count_flop(function: Callable, *args: Any) -> float:

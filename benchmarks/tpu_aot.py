@@ -2,7 +2,7 @@
 
     pip install libtpu==0.0.42        # the version that jax[tpu] of this jax pins; Linux, x86-64
     python -m benchmarks.tpu_aot --config=configs/celeba_hq.py --topology=v5e:16x16 \
-        [--per_chip_batch=16] [--phase=game] [--output_text=FILE] [--config.NAME=VALUE ...]
+        [--per_chip_batch=16] [--stage=joint] [--output_text=FILE] [--config.NAME=VALUE ...]
 
 Prints JSON. Nothing runs: times are the compiler's own estimates of each operation of its schedule,
 summed, plus the time collectives need at the published bandwidth, as if nothing overlapped them.
@@ -281,27 +281,27 @@ def compile_step(
     config: ml_collections.ConfigDict,
     devices: Sequence[jax.Device],
     per_chip_batch: int,
-    phase: str,
+    stage: str,
 ) -> tuple[jax.stages.Compiled, float]:
-    """A phase's compiled step for these devices, and the seconds it took to compile."""
+    """A stage's compiled step for these devices, and the seconds it took to compile."""
     parallel = DataParallel(config.parallel, devices)
-    create, step = programs.train_program(config, parallel.axis_name, phase)
-    batch = programs.batch_shapes(config, per_chip_batch * len(devices), phase)
+    create, step = programs.train_program(config, parallel.axis_name, stage)
+    batch = programs.batch_shapes(config, per_chip_batch * len(devices))
     lowered = parallel.compile(step).lower(jax.eval_shape(create), batch)
     start = time.perf_counter()
     compiled = lowered.compile()
     return compiled, time.perf_counter() - start
 
 
-def further_parts_flop(config: ml_collections.ConfigDict, per_chip_batch: int, phase: str) -> float:
+def further_parts_flop(config: ml_collections.ConfigDict, per_chip_batch: int, stage: str) -> float:
     """Operations of a step on one chip beyond those of the first part of its batch.
 
     The compiler counts a loop as one of its rounds, and the parts of a batch are rounds of a loop.
     """
     parts = config.gradient_accumulation
-    if phase == "prior" or parts == 1:
+    if parts == 1:
         return 0.0
-    one, two = (programs.train_flop(config, size, phase) for size in (1, 2))
+    one, two = (programs.train_flop(config, size, stage) for size in (1, 2))
     return (two - one) * per_chip_batch * (parts - 1) / parts
 
 
@@ -349,8 +349,8 @@ def main(argv: list[str]) -> None:
     except (ValueError, RuntimeError) as error:
         raise SystemExit(f"tpu_aot: {error}") from error
     print(f"compiling for {len(devices)} {devices[0].device_kind} ...", file=sys.stderr, flush=True)
-    phase = flags.FLAGS.phase
-    compiled, seconds = compile_step(config, devices, per_chip_batch, phase)
+    stage = flags.FLAGS.stage
+    compiled, seconds = compile_step(config, devices, per_chip_batch, stage)
     if flags.FLAGS.output_text:
         Path(flags.FLAGS.output_text).write_text(compiled.as_text())
     result = {
@@ -361,7 +361,7 @@ def main(argv: list[str]) -> None:
         "parallel": config.parallel,
         "per_chip_batch": per_chip_batch,
         "gradient_accumulation": config.gradient_accumulation,
-        "phase": phase,
+        "stage": stage,
         "jax": jax.__version__,
         "compile_seconds": round(seconds, 1),
         **report(
@@ -369,7 +369,7 @@ def main(argv: list[str]) -> None:
             chip=CHIPS[flags.FLAGS.topology.partition(":")[0]],
             num_chips=len(devices),
             per_chip_batch=per_chip_batch,
-            more_flop=further_parts_flop(config, per_chip_batch, phase),
+            more_flop=further_parts_flop(config, per_chip_batch, stage),
         ),
     }
     print(json.dumps(result, indent=2))
@@ -380,8 +380,7 @@ if __name__ == "__main__":
     config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
     flags.DEFINE_string("topology", "v5e:16x16", "Generation and shape of the slice.")
     flags.DEFINE_integer("per_chip_batch", 16, "Pictures a chip and step.")
-    phases = ["reconstructions", "game", "prior"]
-    flags.DEFINE_enum("phase", "game", phases, "Whose steps, see uctgan_jax/phases.py.")
+    flags.DEFINE_enum("stage", "joint", programs.STAGES, "Whose steps.")
     flags.DEFINE_string("compute_dtype", "bfloat16", "Instead of the config's own.")
     flags.DEFINE_string("output_text", None, "A file for the compiled program's text.")
     flags.mark_flags_as_required(["config"])

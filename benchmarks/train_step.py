@@ -1,7 +1,7 @@
 """How fast training runs here, and how soon: JSON on stdout.
 
-    python -m benchmarks.train_step --config=configs/avatars_gpu.py:64 [--seconds=30] \
-        [--phase=game] [--config.batch_size=8] [--config.compute_dtype=bfloat16] ...
+    python -m benchmarks.train_step --config=configs/faces64.py [--seconds=30] \
+        [--stage=joint] [--config.batch_size=8] [--config.compute_dtype=bfloat16] ...
 
 Times the real step on all devices, on a batch that is there already, in turns with a bare matrix
 product of the same type: `share_of_ceiling` is one against the other (a device each). The time to
@@ -9,12 +9,17 @@ the first step runs from the config to the first step's metrics, without Python'
 an empty compilation cache, and again with the one that left behind. The data wait is the share of
 time the loop waits for batches that the input pipeline reads from a folder of synthetic JPEGs of
 the config's size.
+
+On an Intel CPU, `cpu_flags_speedup` is how many times faster a step is with the XLA flags that the
+programs set there (`uctgan_jax/cpu_flags.py`) than without: a second process takes steps in turns.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -30,16 +35,19 @@ from tqdm import tqdm
 from benchmarks import programs
 from benchmarks.device import Matmul, device_name, time_in_turns
 from benchmarks.input_pipeline import write_jpegs
-from uctgan_jax import compilation_cache
+from uctgan_jax import compilation_cache, cpu_flags
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import train_batches
 from uctgan_jax.data.sources import open_source
 from uctgan_jax.parallel import DataParallel
-from uctgan_jax.phases import device_types
+from uctgan_jax.training import device_types
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
-_PHASE = flags.DEFINE_enum("phase", "game", ["reconstructions", "game"], "Whose steps.")
+_STAGE = flags.DEFINE_enum("stage", "joint", programs.STAGES, "Whose steps.")
 _SECONDS = flags.DEFINE_float("seconds", 30, "For the step, and again for the data wait.")
+_ON_REQUEST = flags.DEFINE_bool(
+    "on_request", False, "Take a step for each line on stdin, and print its seconds."
+)
 
 
 class Training:
@@ -49,7 +57,7 @@ class Training:
         """Makes the state on the devices; the step compiles when it is first taken."""
         self.parallel = DataParallel(config.parallel)
         self.parallel.check_batch_size(config.batch_size)
-        create, step = programs.train_program(config, self.parallel.axis_name, _PHASE.value)
+        create, step = programs.train_program(config, self.parallel.axis_name, _STAGE.value)
         self.state = self.parallel.replicate(jax.jit(create)())
         self._step = self.parallel.compile(step)
 
@@ -79,7 +87,7 @@ def seconds_to_first_step(config: ml_collections.ConfigDict, cache: Path) -> flo
 
 def measure_rate(config: ml_collections.ConfigDict, training: Training, seconds: float) -> dict:
     """Pictures and operations a second, beside the matrix product's."""
-    flop = programs.train_flop(config, config.batch_size, _PHASE.value)
+    flop = programs.train_flop(config, config.batch_size, _STAGE.value)
     batch = training.parallel.shard(programs.random_batch(*batch_sizes(config)))
     matmul = Matmul(config.compute_dtype)
     training.step(batch)
@@ -129,12 +137,52 @@ def measure_data_wait(
     }
 
 
+def steps_on_request(config: ml_collections.ConfigDict) -> None:
+    """Takes a step for each line on stdin and prints its seconds; the first is compiled before."""
+    training = Training(config)
+    batch = training.parallel.shard(programs.random_batch(*batch_sizes(config)))
+    training.step(batch)
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        training.step(batch)
+        print(time.perf_counter() - start, flush=True)
+
+
+def measure_cpu_flags(config: ml_collections.ConfigDict, training: Training, seconds: float):
+    """Median seconds of a step without `cpu_flags` over those with it, in turns."""
+    flags_without = f"{os.environ['XLA_FLAGS']} {cpu_flags.WITH_LIBRARY}"
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.train_step", *sys.argv[1:], "--on_request"],
+        env=os.environ | {"XLA_FLAGS": flags_without},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout.readline() == "ready\n"
+        batch = training.parallel.shard(programs.random_batch(*batch_sizes(config)))
+        ours, theirs, start = [], [], time.perf_counter()
+        while len(ours) < 3 or time.perf_counter() < start + seconds:
+            before = time.perf_counter()
+            training.step(batch)
+            ours.append(time.perf_counter() - before)
+            print(file=other.stdin, flush=True)
+            theirs.append(float(other.stdout.readline()))
+        other.stdin.close()
+    return round(statistics.median(theirs) / statistics.median(ours), 3)
+
+
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)
+    cpu_flags.set_best()
     config = _CONFIG.value
-    bar = tqdm(total=4, file=sys.stderr, unit="part")
+    if _ON_REQUEST.value:
+        compilation_cache.enable()
+        steps_on_request(config)
+        return
+    bar = tqdm(total=5, file=sys.stderr, unit="part")
     with tempfile.TemporaryDirectory() as temporary:
         first = {}
         for name in ("cold", "cached"):
@@ -144,6 +192,10 @@ def main(argv: list[str]) -> None:
         training = Training(config)
         bar.set_description("steps")
         rate = measure_rate(config, training, _SECONDS.value)
+        bar.update()
+        bar.set_description("CPU flags")
+        if cpu_flags.is_intel() and jax.default_backend() == "cpu":
+            rate["cpu_flags_speedup"] = measure_cpu_flags(config, training, _SECONDS.value)
         bar.update()
         bar.set_description("data wait")
         wait = measure_data_wait(config, training, Path(temporary) / "data", _SECONDS.value)
@@ -156,7 +208,7 @@ def main(argv: list[str]) -> None:
         "batch_size": config.batch_size,
         "compute_dtype": config.compute_dtype,
         "parallel": config.parallel,
-        "phase": _PHASE.value,
+        "stage": _STAGE.value,
         "seconds_to_first_step": first,
         **rate,
         **wait,

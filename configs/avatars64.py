@@ -1,26 +1,31 @@
-"""64 px avatars, on two CPU cores: `avatars32` grown, its G trained on.
+"""Cartoon portraits at 64 px, on one GPU: the recipe of the bundled `avatars64`.
 
-E1 and E2 stay as they are, with the codes that they know. G learns to paint more pixels, and the
-prior how the finer drawings look to E1 and E2. The bundled `avatars64` is from scratch, by
-`avatars_gpu.py:64`; those before it were made so.
+    python train.py --config=configs/avatars64.py --workdir=runs/avatars64
+    python train_prior.py --config=configs/avatars_prior.py --model=runs/avatars64 \\
+        --workdir=runs/avatars64_prior --config.mask_kind=box,window
 """
 
 import ml_collections
 
-from configs import avatars32
+from configs import avatars32, default
 
 
 def get_config() -> ml_collections.ConfigDict:
     config = avatars32.get_config()
     config.image_size = 64
-    config.init_from = "avatars32"
-    config.frozen = ("projection", "encoder")
-    # Patches of twice the size: the same maps. A position of the finest paints 48 numbers.
-    config.model.patch_size = 4
-    config.model.generator_widths = (128, 96, 128)
-    config.batch_size = 32
-    config.num_train_steps = 14_100
-    config.reconstruction_steps = 4_600
-    config.prior_steps = 9_000
-    config.checkpoint_every_steps = 500
+    config.model.update(
+        default.MODELS[64],
+        code_dim=32,
+        generator_widths=(64, 96, 128, 96),
+        discriminator_widths=(48, 96, 128, 128),
+        discriminator_patch_size=2,
+        attention_heads=1,
+    )
+    config.batch_size = 128
+    config.num_train_steps = 22_000
+    config.reconstruction_steps = 14_000
+    config.log_every_steps = 100
+    config.checkpoint_every_steps = 2_000
+    config.sample_every_steps = 2_000
+    config.data.num_threads = 8
     return config

@@ -1,7 +1,9 @@
 """Any folder of pictures, at 256 px with free-form holes.
 
-`--config=configs/folder.py --config.data.source=folder:PATH`; for another side,
-`--config=configs/folder.py:128` (32, 64, 128 or 256).
+    python train.py --config=configs/folder.py:64 --workdir=runs/mine \\
+        --config.data.source=folder:PATH
+
+The number is the side: 32, 64, 128 or 256.
 """
 
 import ml_collections
@@ -11,7 +13,6 @@ from configs import default
 
 def get_config(image_size: str = "256") -> ml_collections.ConfigDict:
     config = default.get_config(image_size)
-    config.data.source = "folder:data/pictures"
     config.mask.kind = "free_form"
     config.mask.hole_share = (0.1, 0.5)
     return config

@@ -8,11 +8,8 @@ from configs import avatars32
 def get_config() -> ml_collections.ConfigDict:
     config = avatars32.get_config()
     config.batch_size = 16
-    config.num_train_steps = 1_300
-    config.reconstruction_steps = 500
-    config.prior_steps = 500
-    config.prior_batch_size = 128
-    config.prior_examples = 12_800
+    config.num_train_steps = 800
+    config.reconstruction_steps = 800
     config.log_every_steps = 20
     config.checkpoint_every_steps = 200
     config.sample_every_steps = 200

@@ -19,8 +19,9 @@ import pytest
 
 from configs import default
 from uctgan_jax import Inpainter, compilation_cache, training
+from uctgan_jax.losses import LossWeights
 from uctgan_jax.nets import Networks, build_networks
-from uctgan_jax.train_step import LossWeights
+from uctgan_jax.prior import Prior, build_prior, summarize
 from uctgan_jax.weights import digest
 
 compilation_cache.enable()
@@ -32,21 +33,23 @@ TINY_MODEL = dict(
     encoder_widths=(8, 16),
     generator_widths=(8, 16),
     discriminator_widths=(8, 8),
+    discriminator_patch_size=8,
     generator_blocks=1,
     attention_resolution=4,
     attention_heads=2,
-    guidance=2.0,
 )
+TINY_PRIOR = dict(condition_width=8, width=8, num_blocks=1)
 
 LOSS_WEIGHTS = LossWeights(
-    adversarial=1.0,
     reconstruction=20.0,
     reconstruction_hole=10.0,
     reconstruction_square=5.0,
-    known=10.0,
-    manifold=0.5,
+    perceptual=0.0,
+    condition_l1=10.0,
+    manifold_l1=0.5,
     kl=0.01,
-    prior=1.0,
+    adversarial=1.0,
+    gradient_penalty=0.5,
 )
 
 
@@ -56,14 +59,22 @@ def networks() -> Networks:
     return build_networks(image_size=32, **TINY_MODEL)
 
 
-def model_params(networks, seed):
+@pytest.fixture(scope="session")
+def prior() -> Prior:
+    """A learned prior of the smallest size."""
+    return build_prior(TINY_PRIOR, code_dim=TINY_MODEL["code_dim"])
+
+
+def model_params(networks, seed, prior=None):
     """All that a model file holds, untrained."""
 
     @jax.jit
     def init(key):
-        discriminator, spectral_norm = networks.init_discriminator(key)
-        judge = {"discriminator": discriminator, "spectral_norm": spectral_norm}
-        return networks.init_generator(key) | judge
+        params = networks.init_generator(key)
+        if prior is not None:
+            condition = summarize(networks.encode(params, *networks.example()))
+            params["prior"] = prior.init(key, condition)
+        return params | {"discriminator": networks.init_discriminator(key)}
 
     return init(jax.random.key(seed))
 
@@ -74,13 +85,15 @@ def moved(params):
 
 
 @pytest.fixture(scope="session")
-def inpainter(networks) -> Inpainter:
-    """An untrained model whose D has moved, so that it judges."""
+def inpainter(networks, prior) -> Inpainter:
+    """An untrained model with a learned prior, whose D has moved, so that it judges."""
     config = default.get_config(32)
     config.model = TINY_MODEL
+    config.prior = TINY_PRIOR
 
-    params = jax.device_get(model_params(networks, seed=3))
+    params = jax.device_get(model_params(networks, seed=3, prior=prior))
     params["discriminator"] = moved(params["discriminator"])
+    params["prior"] = moved(params["prior"])
     return Inpainter(config, params, step=7, digest=digest(params))
 
 
@@ -102,9 +115,7 @@ def run_config(picture_folder, **changes) -> ml_collections.ConfigDict:
     config = default.get_config(32)
     config.batch_size = 8
     config.num_train_steps = 6
-    config.reconstruction_steps = 0
-    config.prior_steps = 0
-    config.prior_batch_size = 16
+    config.loss.perceptual = 0.0  # its network would take longer than all else
     config.log_every_steps = 1
     config.checkpoint_every_steps = 3
     config.sample_every_steps = 6

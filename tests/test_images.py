@@ -1,14 +1,21 @@
 import io
 import os
+import struct
+import time
+import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from uctgan_jax.decoding import decode
 from uctgan_jax.images import (
     contact_sheet,
+    read_coverage,
     read_image,
     read_mask,
     resize,
@@ -75,7 +82,7 @@ def test_read_image_reads_16_bit_grey_and_colour():
 
 
 def test_a_dark_16_bit_picture_stays_dark():
-    dark = np.full((4, 4), 200, np.uint16)
+    dark = np.full((4, 4), 120, np.uint16)
     assert (read_image(cv2.imencode(".png", dark)[1].tobytes()) == 0).all()
 
 
@@ -104,6 +111,132 @@ def test_read_image_applies_an_orientation_that_only_xmp_has():
     np.testing.assert_array_equal(image, np.rot90(pixels, -1))
 
 
+def png_chunk(kind: bytes, content: bytes) -> bytes:
+    crc = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + crc
+
+
+XMP = "<rdf:Description tiff:Orientation={}6{}/>"
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_orientation_in_xmp_after_the_pixels_turns_picture_and_mask(quote, compressed):
+    pixels = smooth(20, 40)
+    xmp = XMP.format(quote, quote).encode()
+    text = zlib.compress(xmp) if compressed else xmp
+    content = b"XML:com.adobe.xmp\0" + bytes([compressed, 0]) + b"\0\0" + text
+    for mode in ("RGB", "L"):
+        png = encode(Image.fromarray(pixels).convert(mode), "PNG")
+        png = png[:-12] + png_chunk(b"iTXt", content) + png[-12:]
+        plain = read_image(encode(Image.fromarray(pixels).convert(mode), "PNG"))
+        np.testing.assert_array_equal(read_image(png), np.rot90(plain, -1))
+        assert read_coverage(png).shape == (40, 20, 1)
+
+
+def test_exif_is_found_behind_other_segments_of_a_jpeg():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    jpeg = encode(Image.fromarray(smooth(20, 40)), "JPEG", exif=exif)
+    filler = b"\xff\xe2" + struct.pack(">H", 65002) + bytes(65000)
+    assert read_image(jpeg[:2] + 3 * filler + jpeg[2:]).shape == (40, 20, 3)
+
+
+@pytest.mark.parametrize("format", ["AVIF", "JPEG2000", "GIF"])
+def test_read_image_reads_newer_and_older_formats(format):
+    pixels = smooth(40, 60)
+    image = read_image(encode(Image.fromarray(pixels), format))
+    assert np.abs(image.astype(int) - pixels).mean() < 8
+
+
+def test_pnm_of_10_bits_is_scaled():
+    pixels = decode(b"P5\n# a comment\n2 1 1023\n" + struct.pack(">2H", 0, 1023), "")
+    np.testing.assert_array_equal(pixels[0, :, 0], [0, 65535])
+
+
+def test_a_transparent_value_of_16_bit_grey():
+    png = cv2.imencode(".png", np.array([[7, 40000]], np.uint16))[1].tobytes()
+    pixels = decode(png[:33] + png_chunk(b"tRNS", struct.pack(">H", 7)) + png[33:], "")
+    np.testing.assert_array_equal(pixels[0, :, 3], [0, 65535])
+
+
+def test_read_image_reads_heic():
+    image = read_image(Path(__file__).parent / "inpainting" / "data" / "gradient.heic")
+    y, x = np.mgrid[:24, :32]
+    expected = np.stack([255 * y / 24, 255 * x / 32, 0 * x + 90], -1)
+    assert image.shape == (24, 32, 3) and np.abs(image - expected).mean() < 4
+
+
+def tiff(values: np.ndarray, **options) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, values, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("byteorder", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+def test_tiff_planes_byte_orders_and_white_is_zero(bits, byteorder, compression):
+    deep = np.random.default_rng(0).integers(0, 2**16, (9, 16, 3), np.uint16)
+    values = deep if bits == 16 else (deep >> 8).astype(np.uint8)
+    options = dict(byteorder=byteorder, compression=compression, metadata=None)
+    planes = np.ascontiguousarray(np.moveaxis(values, -1, 0))
+    for data in (
+        tiff(values, photometric="rgb", **options),
+        tiff(values, photometric="rgb", bigtiff=True, **options),
+        tiff(planes, photometric="rgb", planarconfig="separate", **options),
+    ):
+        np.testing.assert_array_equal(decode(data, ""), values)
+    grey, white = values[..., 0], 2**bits - 1
+    inverted = decode(tiff(white - grey, photometric="miniswhite", **options), "")
+    np.testing.assert_array_equal(inverted, np.repeat(grey[..., None], 3, axis=2))
+
+
+def test_tiff_of_premultiplied_alpha():
+    values = np.array([[[10000, 0, 20000, 32768], [7, 7, 7, 0]]], np.uint16)
+    pixels = decode(tiff(values, photometric="rgb", extrasamples=["assocalpha"]), "")
+    np.testing.assert_allclose(pixels[0, 0], (20000, 0, 39999, 32768), atol=1)
+
+
+def test_tiff_that_only_other_libraries_decompress():
+    pixels = smooth(20, 40)
+    for compression in ("tiff_lzw", "group4"):
+        source = Image.fromarray(pixels).convert("1" if compression == "group4" else "RGB")
+        data = encode(source, "TIFF", compression=compression)
+        np.testing.assert_array_equal(read_image(data), np.asarray(source.convert("RGB")))
+    deep = np.random.default_rng(0).integers(0, 2**16, (9, 16, 3), np.uint16)
+    lzw = cv2.imencode(".tiff", deep, (cv2.IMWRITE_TIFF_COMPRESSION, 5))[1].tobytes()
+    np.testing.assert_array_equal(decode(lzw, ""), deep[..., ::-1])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint32])
+def test_tiff_without_a_fixed_range_is_refused(dtype):
+    with pytest.raises(ValueError, match="bits a channel: save it with 8 or 16"):
+        read_image(tiff(np.ones((4, 4), dtype)))
+
+
+def huge_png(colour_type: int) -> bytes:
+    header = struct.pack(">IIBBBBB", 30000, 30000, 8, colour_type, 0, 0, 0)
+    pixels = zlib.compress(bytes(100_000_000), 9)
+    chunks = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks)
+
+
+def test_huge_pictures_are_refused_from_their_headers():
+    tiff_header = bytearray(tiff(np.zeros((4, 4), np.uint8), metadata=None))
+    with tifffile.TiffFile(io.BytesIO(tiff_header)) as file:
+        for tag in ("ImageWidth", "ImageLength"):
+            entry = file.pages[0].tags[tag]
+            struct.pack_into("<HI", tiff_header, entry.offset + 2, 4, 1)
+            struct.pack_into("<I", tiff_header, entry.offset + 8, 30000)
+    for data in (huge_png(0), huge_png(2), huge_png(6), bytes(tiff_header)):
+        start = time.perf_counter()
+        for read in (read_image, read_mask):
+            with pytest.raises(ValueError, match="over 178.957 megapixels"):
+                read(data)
+        assert time.perf_counter() - start < 0.5
+
+
 def test_read_image_knows_sides_that_opencv_refuses():
     pixels = np.zeros((1, 2**20 + 1, 3), np.uint8)
     pixels[0, -1] = RED
@@ -130,6 +263,47 @@ def test_read_mask_polarity_and_threshold():
     assert mask.dtype == np.uint8 and mask.shape == (1, 4, 1)
     assert mask.ravel().tolist() == [0, 0, 1, 1]
     assert read_mask(data, convention="black_is_hole").ravel().tolist() == [1, 1, 0, 0]
+
+
+def grey_png(*values, dtype=np.uint8) -> bytes:
+    return cv2.imencode(".png", np.array([values], dtype))[1].tobytes()
+
+
+def rgb_png(*colours) -> bytes:
+    return encode(Image.fromarray(np.array([colours], np.uint8)), "PNG")
+
+
+def voc_png(*labels) -> bytes:
+    picture = Image.fromarray(np.array([labels], np.uint8), "P")
+    picture.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0] + [0] * 15 + [64, 0, 0])  # 8: a cat
+    return encode(picture, "PNG")
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        (grey_png(0, 1, 1), [0, 255, 255]),
+        (grey_png(0, 76), [0, 255]),
+        (grey_png(0, 3, 15), [0, 255, 255]),  # labels of classes
+        (grey_png(0, 60, 128, 255), [0, 60, 128, 255]),  # a soft edge
+        (grey_png(7, 7), [255, 255]),
+        (grey_png(0, 0), [0, 0]),
+        (grey_png(0, 255, dtype=np.uint16), [0, 255]),
+        (grey_png(0, 100, 255, dtype=np.uint16), [0, 100, 255]),  # 8 bits in a file of 16
+        (grey_png(0, 257 * 100, 65535, dtype=np.uint16), [0, 100, 255]),
+        (rgb_png((0, 0, 0), (255, 0, 0)), [0, 255]),
+        (rgb_png((0, 0, 0), (0, 0, 255), (255, 0, 0), (0, 255, 0)), [0, 255, 255, 255]),
+        (rgb_png((0, 0, 0), (4, 0, 1), (64, 0, 0), (192, 0, 0)), [0, 0, 255, 255]),
+        (voc_png(0, 1, 2, 8), [0, 255, 255, 255]),
+    ],
+)
+def test_read_coverage_takes_every_marked_pixel_as_hole(mask, expected):
+    coverage = read_coverage(mask)
+    assert coverage.dtype == np.uint8 and coverage.shape == (1, len(expected), 1)
+    assert coverage.ravel().tolist() == expected
+    assert read_mask(mask).ravel().tolist() == [int(value >= 128) for value in expected]
+    inverse = read_coverage(mask, convention="black_is_hole")
+    np.testing.assert_array_equal(inverse, 255 - coverage)
 
 
 def test_read_mask_takes_alpha_unless_it_is_uniform():

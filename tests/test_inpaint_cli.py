@@ -1,6 +1,10 @@
 """`inpaint.py` from files to files."""
 
+import errno
 import json
+import os
+import shutil
+from pathlib import Path
 
 import cv2
 import jax
@@ -9,12 +13,10 @@ import pytest
 from PIL import Image
 
 import inpaint
-from tests.conftest import moved, run_config
+from tests.conftest import model_params, moved, run_config
 from uctgan_jax.checkpoints import Checkpoints
+from uctgan_jax.config import config_dict
 from uctgan_jax.images import read_image, write_image
-from uctgan_jax.optimizers import make_optimizers
-from uctgan_jax.train_state import create_train_state
-from uctgan_jax.training import config_dict
 
 HOLE = np.s_[10:30, 12:40]
 
@@ -29,14 +31,11 @@ def one_device(monkeypatch):
 def checkpoint(tmp_path_factory, networks, picture_folder):
     folder = tmp_path_factory.mktemp("run") / "checkpoints"
     config = run_config(picture_folder)
-    optimizers = make_optimizers(**config.optimizer, num_steps=1)
-    create = jax.jit(lambda: create_train_state(jax.random.key(0), networks, optimizers))
-    state = jax.device_get(create())
+    params = jax.device_get(model_params(networks, seed=0))
     # D is asked once it has moved.
-    judge = moved(state.discriminator_params)
-    state = state.replace(step=np.int32(1), discriminator_params=judge)
+    params["discriminator"] = moved(params["discriminator"])
     with Checkpoints(folder) as checkpoints:
-        checkpoints.save(state, config_dict(config), error=1.0)
+        checkpoints.save(1, params, {"step": np.int32(1)}, config_dict(config), error=1.0)
     return folder.parent
 
 
@@ -56,7 +55,7 @@ def run(checkpoint, folder, *flags, image="p.png", mask="m.png", status=0, read=
     assert status == inpaint.main(
         [
             f"--checkpoint={checkpoint}",
-            f"--image={folder / image}",
+            *([f"--image={folder / image}"] if image else []),
             f"--mask={folder / mask}",
             f"--output={folder / 'out'}",
             "--num_samples=3",
@@ -152,13 +151,11 @@ def test_instances(checkpoint, files):
     assert [i["file"] for i in scores(folder / "out")["instances"]] == ["p.png", "m.png"]
 
 
-def test_select_temperature_and_guidance(checkpoint, files):
+def test_select_and_temperature(checkpoint, files):
     folder, _ = files
     plain = run(checkpoint, folder)
     cool = run(checkpoint, folder, "--temperature=0")
     np.testing.assert_array_equal(cool["000.png"], cool["001.png"])
-    run(checkpoint, folder, "--guidance=1.5")
-    assert scores(folder / "out")["guidance"] == 1.5
     realistic = run(checkpoint, folder, "--select=realistic")
     ranked = [c["realism"] for c in scores(folder / "out")["completions"]]
     assert ranked == sorted(ranked, reverse=True)
@@ -214,11 +211,15 @@ def test_bad_pictures_are_named_before_the_model_is_loaded(files, changes, messa
 
 
 @pytest.mark.parametrize(("value", "message"), [(0, "empty"), (255, "full")])
-def test_empty_and_full_masks_are_refused(checkpoint, files, value, message, capsys):
+def test_empty_and_full_masks_are_refused(files, value, message, capsys):
     folder, image = files
     write_image(folder / "flat.png", np.full_like(image, value))
-    run(checkpoint, folder, mask="flat.png", status=1)
-    assert f"the mask is {message}" in capsys.readouterr().err
+    run(folder / "no model is needed", folder, mask="flat.png", status=1)
+    error = capsys.readouterr().err
+    assert f"flat.png: the mask is {message}" in error and error.count("\n") == 1
+    assert f"Values of the file: {value}; white is the hole" in error and "black_is_hole" in error
+    run(folder / "no model", folder, f"--images={folder}", image=None, mask="flat.png", status=2)
+    assert f"flat.png: the mask is {message}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -229,7 +230,6 @@ def test_empty_and_full_masks_are_refused(checkpoint, files, value, message, cap
         (["--seed=-1"], "--seed=-1 must be at least 0"),
         (["--temperature=-1"], "--temperature=-1.0 must be at least 0"),
         (["--temperature=nan"], "--temperature=nan must be"),
-        (["--guidance=0.5"], "--guidance=0.5 must be at least 1"),
         (["--select=best"], "invalid choice: 'best'"),
         (["--select=diverse", "--instance=p.png"], "give one"),
         (["--instance=missing.png"], "missing.png: no such file"),
@@ -237,6 +237,9 @@ def test_empty_and_full_masks_are_refused(checkpoint, files, value, message, cap
         (["--gif=0,3"], "walk (0, 3) must be two different numbers of completions, from 0 to 2"),
         (["--gif=1,1"], "walk (1, 1) must be two different"),
         (["--num_samples=1", "--gif"], "walk (0, 1) must be"),
+        (["--output="], "--output: the path is empty"),
+        (["--checkpoint="], "--checkpoint: the path is empty"),
+        (["--mask=~nobody.here/m.png"], "there is no user 'nobody.here'"),
         (["--images=folder"], "either --image and --mask, or --images and --masks"),
         (["--masks=folder"], "either --image and --mask"),
     ],
@@ -250,14 +253,38 @@ def test_wrong_usage(files, flags, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_inputs_may_be_pipes(checkpoint, files):
+    folder, _ = files
+    expected = run(checkpoint, folder)
+    ends = []
+    for name in ("p.png", "m.png"):
+        read, write = os.pipe()
+        os.write(write, (folder / name).read_bytes())
+        os.close(write)
+        ends.append(read)
+    image, mask = (f"/dev/fd/{read}" for read in ends)
+    out = run(checkpoint, folder, image=image, mask=mask)
+    for read in ends:
+        os.close(read)
+    np.testing.assert_array_equal(out["001.png"], expected["001.png"])
+
+
+def test_memory_of_the_device_is_an_error_of_the_picture(checkpoint, files, monkeypatch, capsys):
+    def complete(*arguments, **options):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nmore of it")
+
+    monkeypatch.setattr(inpaint, "complete_file", complete)
+    run(checkpoint, files[0], status=1)
+    error = capsys.readouterr().err
+    assert "p.png: JaxRuntimeError: RESOURCE_EXHAUSTED" in error and error.count("\n") == 1
+
+
 def test_selecting_by_realism_needs_a_discriminator(networks, files, tmp_path, capsys):
     folder, _ = files
     config = run_config(folder)
-    config.loss.adversarial = 0.0
-    optimizers = make_optimizers(**config.optimizer, num_steps=1)
-    create = jax.jit(lambda: create_train_state(jax.random.key(0), networks, optimizers))
+    params = jax.device_get(model_params(networks, seed=0))  # of a D that has learned nothing
     with Checkpoints(tmp_path / "run") as checkpoints:
-        checkpoints.save(jax.device_get(create()), config_dict(config), error=1.0)
+        checkpoints.save(1, params, {"step": np.int32(1)}, config_dict(config), error=1.0)
     run(tmp_path / "run", folder, "--select=both", status=2)
     assert "select ('both') needs a model with a trained" in capsys.readouterr().err
     run(tmp_path / "run", folder, "--select=diverse")
@@ -367,13 +394,55 @@ class TestFolder:
         assert "3 failed" in printed.out and "  lonely: no mask" in printed.err
         assert (folders / "out" / "more" / "c" / "scores.json").exists()
 
+    def test_what_is_left_out_is_named(self, checkpoint, folders, capsys):
+        (folders / "images" / "notes.txt").write_text("no picture")
+        (folders / "images" / "loop").symlink_to("..")
+        (folders / "images" / "broken.png").symlink_to("nowhere")
+        (folders / "images" / "a.webp").rename(folders / "images" / "~a:1.webp")
+        (folders / "masks" / "a.png").rename(folders / "masks" / "~a:1_mask.png")
+        write_image(folders / "masks" / "d.png", np.zeros((9, 9), np.uint8))
+        summary = self.run(checkpoint, folders, status=1)
+        assert summary["completed"] == 3 and (folders / "out" / "~a:1" / "000.png").exists()
+        assert summary["failed"] == {str(folders / "images" / "broken.png"): "a broken link"}
+        assert {Path(path).name: reason for path, reason in summary["left_out"].items()} == {
+            "notes.txt": "not a picture by its ending",
+            "loop": "a link to a folder that it lies in",
+            "d.png": "a mask of no picture",
+        }
+        assert "1 left out, a mask of no picture: " in capsys.readouterr().err
+
+    def test_one_mask_for_all(self, checkpoint, folders):
+        shutil.rmtree(folders / "images" / "more")
+        (folders / "images" / "b.webp").unlink()
+        (folders / "images" / "a.webp").rename(folders / "images" / "x.webp")
+        command = [
+            f"--checkpoint={checkpoint}",
+            f"--images={folders / 'images'}",
+            f"--mask={folders / 'masks' / 'a.png'}",
+            f"--output={folders / 'out'}",
+            "--num_samples=1",
+        ]
+        assert inpaint.main(command) == 0
+        assert scores(folders / "out" / "x")["mask"]["file"] == "a.png"
+
+    def test_a_summary_that_cannot_be_written_is_a_failure(
+        self, checkpoint, folders, monkeypatch, capsys
+    ):
+        def full(*arguments, **options):
+            raise OSError(errno.ENOSPC, "No space left on device", "out/summary.json")
+
+        monkeypatch.setattr(inpaint, "complete_folder", full)
+        self.start(checkpoint, folders, status=1)
+        error = capsys.readouterr().err
+        assert error == "inpaint.py: [Errno 28] No space left on device: 'out/summary.json'\n"
+
     @pytest.mark.parametrize(
         ("prepare", "flags", "message"),
         [
             (lambda f: None, ["--images={}/nowhere"], "nowhere: no such folder"),
-            (lambda f: (f / "empty").mkdir(), ["--masks={}/empty"], "empty: no pictures"),
+            (lambda f: (f / "empty").mkdir(), ["--masks={}/empty"], "has a mask of its name"),
             (lambda f: None, ["--output={}/images/out"], "must not lie in images"),
-            (lambda f: None, ["--masks={}/images"], "must not lie in"),
+            (lambda f: None, ["--masks={}/images/more"], "must not lie in"),
             (
                 lambda f: (
                     (f / "images" / "a.webp").rename(f / "images" / "x.webp")

@@ -10,26 +10,33 @@ import optax
 import pytest
 
 from tests.conftest import LOSS_WEIGHTS, TINY_MODEL, assert_trees_equal
-from uctgan_jax.nets import build_networks
+from uctgan_jax.losses import LossWeights
+from uctgan_jax.nets import build_networks, sample_code
+from uctgan_jax.nets.blocks import each_color
+from uctgan_jax.optimizers import Optimizers
 from uctgan_jax.preprocess import composite, normalize
-from uctgan_jax.prior.flow import CONDITION_LAYER, flat
-from uctgan_jax.prior.whitening import whitened
-from uctgan_jax.train_state import Optimizers, create_train_state
-from uctgan_jax.train_step import LossWeights, make_encoder, make_prior_step, make_train_step
+from uctgan_jax.train_state import create_train_state
+from uctgan_jax.train_step import (
+    Keys,
+    Trainee,
+    example_keys,
+    generator_loss,
+    project_views,
+    train_step,
+)
 
-ADAM = optax.adam(1e-3)
 OPTIMIZERS = Optimizers(
-    generator=optax.adam(1e-3, 0.0, 0.99),
-    prior=whitened(ADAM, layer=CONDITION_LAYER),
-    discriminator=ADAM,
+    generator=optax.adam(1e-3, 0.0, 0.99), discriminator=optax.adam(1e-3, 0.0, 0.99)
 )
 
 
+def make_trainee(networks, weights=LOSS_WEIGHTS, **changes):
+    options = dict(networks=networks, optimizers=OPTIMIZERS, weights=weights, seed=0, ema_decay=0.9)
+    return Trainee(**options | changes)
+
+
 def make_step(networks, weights=LOSS_WEIGHTS, **changes):
-    options = dict(seed=0, ema_decay=0.9, instance_path=True) | changes
-    return jax.jit(
-        make_train_step(networks=networks, optimizers=OPTIMIZERS, weights=weights, **options)
-    )
+    return jax.jit(functools.partial(train_step, make_trainee(networks, weights, **changes)))
 
 
 @pytest.fixture(scope="module")
@@ -43,42 +50,83 @@ def state(networks):
     return jax.jit(create)(jax.random.key(0))
 
 
+def changed(before, after):
+    """Whether any array of a tree is another."""
+    return any(
+        not np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)
+    )
+
+
 def test_reports_every_term_and_their_weighted_sum(step, state, patches):
     _, metrics = step(state, patches)
-    terms = {
-        field.name: float(metrics[f"loss/{field.name}"])
-        for field in dataclasses.fields(LOSS_WEIGHTS)
-    }
-    total = sum(
-        getattr(LOSS_WEIGHTS, name) * value for name, value in terms.items() if name != "prior"
-    )
+    terms = {f.name for f in dataclasses.fields(LOSS_WEIGHTS) if getattr(LOSS_WEIGHTS, f.name)}
+    terms -= {"gradient_penalty"}
+    total = sum(getattr(LOSS_WEIGHTS, name) * float(metrics[f"loss/{name}"]) for name in terms)
     np.testing.assert_allclose(metrics["loss/generator"], total, rtol=1e-5)
     assert set(metrics) == {f"loss/{name}" for name in terms} | {
         "loss/generator",
         "loss/discriminator",
+        "loss/r1",
+        "loss/r2",
         "gradient_norm",
         "nonfinite",
     }
     assert metrics["nonfinite"] == 0
 
 
-def test_moves_every_player_their_average_and_the_spectral_norm(step, state, patches):
+def test_the_terms_are_those_of_the_paper(networks, state, patches):
+    """Each loss against the paper's formula, from the networks' own outputs."""
+    trainee, params = make_trainee(networks), state.generator_params
+    keys = Keys(*example_keys(0, patches["index"], len(Keys._fields)))
+    batch = {
+        "image": normalize(patches["image"]),
+        "instance": normalize(patches["instance"]),
+        "mask": patches["mask"].astype(jnp.float32),
+    }
+    target, mask, hole = batch["image"], batch["mask"], each_color(batch["mask"])
+    _, (terms, composites) = jax.jit(functools.partial(generator_loss, trainee=trainee))(
+        params, discriminator_params=state.discriminator_params, batch=batch, keys=keys
+    )
+
+    def code_of(images, noise_keys):
+        mean, log_variance = networks.project(params, images)
+        noise = jax.vmap(lambda key: jax.random.normal(key, (networks.code_dim,)))(noise_keys)
+        return mean, log_variance, sample_code(noise, mean, log_variance)
+
+    mean_i, log_variance_i, z_i = code_of(batch["instance"], keys.instance_noise)
+    mean_g, log_variance_g, z_g = code_of(target, keys.own_noise)
+    condition = networks.encode(params, target, mask)
+    completion = networks.generate(params, z_i, condition, mask)
+    reconstruction = networks.generate(params, z_g, condition, mask)
+    fake, own = (composite(x, target, hole) for x in (completion, reconstruction))
+    np.testing.assert_allclose(composites, jnp.concatenate([fake, own]), atol=1e-5)
+
+    known = (np.abs(completion - target) * (1 - hole)).sum((1, 2, 3)) / (1 - hole).sum((1, 2, 3))
+    logits = functools.partial(networks.discriminate, state.discriminator_params, mask=mask)
+    gaps = jnp.concatenate([logits(target) - logits(fake), logits(target) - logits(own)])
+    kl = [
+        0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance).sum(axis=1)
+        for mean, log_variance in ((mean_i, log_variance_i), (mean_g, log_variance_g))
+    ]
+    expected = {
+        "reconstruction": np.abs(reconstruction - target).mean(),
+        "condition_l1": known.mean(),
+        "manifold_l1": np.abs(networks.project(params, fake)[0] - z_i).mean(),
+        "kl": np.concatenate(kl).mean(),
+        "adversarial": np.log1p(np.exp(gaps)).mean(),
+    }
+    for name, value in expected.items():
+        np.testing.assert_allclose(terms[name], value, rtol=1e-4, err_msg=name)
+
+
+def test_moves_every_player_and_the_average(step, state, patches):
     moved, _ = step(state, patches)
     assert moved.step == 1
-    assert moved.prior_opt_state.count == 0  # measures nothing while E2 moves
-    for name in (
-        "generator_params",
-        "prior_params",
-        "discriminator_params",
-        "ema_params",
-        "spectral_norm",
-    ):
-        for part in ("projection", "encoder", "prior", "guide", "generator"):
-            before, after = getattr(state, name), getattr(moved, name)
-            if part in before:
-                before, after = before[part], after[part]
-            changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before, after)
-            assert any(jax.tree.leaves(changed)), (name, part)
+    for part in ("projection", "encoder", "generator"):
+        assert changed(state.generator_params[part], moved.generator_params[part])
+        assert changed(state.ema_params[part], moved.ema_params[part])
+    assert changed(state.discriminator_params, moved.discriminator_params)
 
 
 def test_learns_to_reconstruct(step, state, patches):
@@ -93,61 +141,20 @@ def test_learns_to_reconstruct(step, state, patches):
     assert float(metrics["loss/reconstruction"]) < 0.8 * first
 
 
-def test_the_prior_learns_and_moves_nothing_else(networks, state, patches):
-    encoded = jax.jit(make_encoder(networks))(state.ema_params, patches)
-    encoded["index"] = patches["index"]
-    step = jax.jit(make_prior_step(networks=networks, optimizers=OPTIMIZERS, seed=0, ema_decay=0.9))
-    before = jax.device_get(state)
-    state, metrics = step(state, encoded)
-    first = float(metrics["loss/prior"])
-    for _ in range(30):
-        state, metrics = step(state, encoded)
-    assert float(metrics["loss/prior"]) < 0.95 * first
-    assert set(metrics) == {"loss/prior", "gradient_norm", "nonfinite"}
-    after = jax.device_get(state)
-    for part in ("projection", "encoder", "guide", "generator"):
-        assert_trees_equal(after.ema_params[part], before.ema_params[part])
-    moved = ("step", "prior_params", "prior_opt_state", "ema_params")
-    kept = {name: getattr(before, name) for name in moved}
-    assert_trees_equal(after.replace(**kept), before)
-
-
-def test_what_is_encoded_is_what_the_averaged_networks_see(networks, state, patches):
-    other = {**patches, "instance": 255 - patches["instance"]}
-    encode = jax.jit(make_encoder(networks))
-    encoded = encode(state.ema_params, patches)
-    assert_trees_equal(encode(state.ema_params, other), encoded)
-    image, mask = normalize(patches["image"]), patches["mask"].astype(jnp.float32)
-    mean, log_variance = networks.projection.apply(
-        {"params": state.ema_params["projection"]}, image
-    )
-    maps = networks.encoder.apply({"params": state.ema_params["encoder"]}, image, mask)
-    expected = {"mean": mean, "log_variance": log_variance, "condition": flat(maps)}
-    assert encoded["condition"].dtype == jnp.float16
-    assert_trees_equal(encoded, expected, rtol=2e-3, atol=2e-3)
-
-
-def test_averages_ramp_up(networks, state, patches):
-    """From a decay of (1 + 0) / (10 + 0) to the 0.9 of the config, each from its own first step."""
-    step = make_step(networks, start_step=2)
+def test_the_average_ramps_up(step, state, patches):
+    """At step 2 its decay is (1 + 2) / (10 + 2), on its way to the 0.9 of the config."""
     moved, _ = step(state.replace(step=jnp.int32(2)), patches)
-    newest = {**moved.generator_params, "prior": moved.prior_params, "guide": moved.prior_params}
-    for name, params in newest.items():
-        decay = 1 / 10 if name in ("prior", "guide") else 3 / 12
-        expected = jax.tree.map(
-            lambda old, new, decay=decay: decay * old + (1 - decay) * new,
-            state.ema_params[name],
-            params,
-        )
-        assert_trees_equal(moved.ema_params[name], expected, rtol=1e-5, atol=1e-7)
+    expected = jax.tree.map(
+        lambda old, new: 0.25 * old + 0.75 * new, state.ema_params, moved.generator_params
+    )
+    assert_trees_equal(moved.ema_params, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_nonfinite_step_changes_nothing_and_is_counted(step, state, patches):
     state, _ = step(state, patches)
     params = state.discriminator_params
     broken = jax.tree.map(lambda x: x * jnp.nan, params)
-    bad = state.replace(discriminator_params=broken)
-    after, metrics = step(bad, patches)
+    after, metrics = step(state.replace(discriminator_params=broken), patches)
     assert metrics["nonfinite"] == 1
     assert after.step == 2 and after.nonfinite_steps == 1
     untouched = after.replace(
@@ -161,62 +168,83 @@ def test_nonfinite_step_changes_nothing_and_is_counted(step, state, patches):
 
 
 def test_without_the_instance_path_instances_do_not_matter(networks, state, patches):
-    weights = dataclasses.replace(LOSS_WEIGHTS, kl=0.0)  # the KL term is on both codes
-    step = make_step(networks, weights, instance_path=False)
+    step = make_step(networks, instance_path=False)
     moved, metrics = step(state, patches)
-    assert "loss/known" not in metrics and "loss/manifold" not in metrics
+    assert "loss/condition_l1" not in metrics and "loss/manifold_l1" not in metrics
     other, _ = step(state, {**patches, "instance": 255 - patches["instance"]})
     assert_trees_equal(moved, other)
 
 
-def test_the_prior_carries_the_codes_of_instances_alone(step, state, patches):
-    """With no way to go, as at the start, they stay; a prior that moves codes moves these."""
-    _, metrics = step(state, patches)
-    leaves, structure = jax.tree.flatten(state.ema_params["prior"])
-    keys = jax.random.split(jax.random.key(5), len(leaves))
-    prior = structure.unflatten(
-        [jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
-    )
-    _, carried = step(state.replace(ema_params={**state.ema_params, "prior": prior}), patches)
-    assert abs(float(carried["loss/manifold"]) - float(metrics["loss/manifold"])) > 1e-3
-    for name in ("reconstruction", "reconstruction_hole", "reconstruction_square", "kl", "prior"):
-        assert carried[f"loss/{name}"] == metrics[f"loss/{name}"]
-
-
-@pytest.mark.parametrize("term", [field.name for field in dataclasses.fields(LOSS_WEIGHTS)])
+@pytest.mark.parametrize("term", [f.name for f in dataclasses.fields(LOSS_WEIGHTS)])
 def test_weight_zero_turns_a_term_off(networks, state, patches, term):
-    step = make_train_step(
-        networks=networks,
-        optimizers=OPTIMIZERS,
-        weights=dataclasses.replace(LOSS_WEIGHTS, **{term: 0.0}),
-        seed=0,
-        ema_decay=0.9,
-        instance_path=True,
-    )
+    weights = dataclasses.replace(LOSS_WEIGHTS, **{term: 0.0})
+    step = functools.partial(train_step, make_trainee(networks, weights))
+    everything = jax.eval_shape(
+        functools.partial(train_step, make_trainee(networks)), state, patches
+    )[1]
+    without = {
+        "perceptual": set(),
+        "gradient_penalty": {"loss/r1", "loss/r2"},
+        "adversarial": {"loss/adversarial", "loss/discriminator", "loss/r1", "loss/r2"},
+    }.get(term, {f"loss/{term}"})
     _, metrics = jax.eval_shape(step, state, patches)
-    assert f"loss/{term}" not in metrics
-    assert len([name for name in metrics if name.startswith("loss/")]) == (
-        8 if term == "adversarial" else 9
-    )
+    assert set(everything) - set(metrics) == without
     if term == "adversarial":  # Without an opponent D stands still.
         moved, _ = jax.jit(step)(state, patches)
         assert_trees_equal(moved.discriminator_params, state.discriminator_params)
-        assert_trees_equal(moved.spectral_norm, state.spectral_norm)
 
 
 def test_manifold_term_leaves_e1_alone(networks, state, patches):
     """Alone, it must move G and E2 and not E1, which could satisfy it by collapsing."""
-    only = LossWeights(**dict.fromkeys(vars(LOSS_WEIGHTS), 0.0) | {"manifold": 1.0})
+    only = LossWeights(**dict.fromkeys(vars(LOSS_WEIGHTS), 0.0) | {"manifold_l1": 1.0})
     moved, _ = make_step(networks, only)(state, patches)
     before, after = state.generator_params, moved.generator_params
     assert_trees_equal(after["projection"], before["projection"])
     for part in ("encoder", "generator"):
-        changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before[part], after[part])
-        assert any(jax.tree.leaves(changed))
+        assert changed(before[part], after[part])
 
 
-def test_noise_follows_the_example_not_its_place(step, state, patches):
-    """The loss of a batch does not depend on the order of its examples."""
+def test_the_perceptual_term_is_lpips_of_the_completed_reconstruction(networks, state, patches):
+    from uctgan_jax.evaluation.metrics.lpips import lpips
+
+    weights = dataclasses.replace(LOSS_WEIGHTS, perceptual=2.0)
+    trainee = make_trainee(networks, weights, instance_path=False)
+    keys = Keys(*example_keys(0, patches["index"], len(Keys._fields)))
+    batch = {
+        "image": normalize(patches["image"]),
+        "instance": normalize(patches["instance"]),
+        "mask": patches["mask"].astype(jnp.float32),
+    }
+    loss = functools.partial(
+        generator_loss,
+        trainee=trainee,
+        discriminator_params=state.discriminator_params,
+        batch=batch,
+        keys=keys,
+    )
+    grads, (terms, composites) = jax.jit(jax.grad(loss, has_aux=True))(state.generator_params)
+    pictures = map(networks.to_pictures, (composites, batch["image"]))
+    np.testing.assert_allclose(terms["perceptual"], lpips(*pictures).mean(), rtol=1e-4)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+def test_colour_jitter_changes_what_e1_sees_and_no_target(networks, state, patches):
+    batch = {name: normalize(patches[name]) for name in ("image", "instance")}
+    keys = Keys(*example_keys(0, patches["index"], len(Keys._fields)))
+    plain, jittered = (
+        project_views(
+            state.generator_params, make_trainee(networks, colour_jitter=strength), batch, keys
+        )[0]
+        for strength in (0.0, 1.0)
+    )
+    assert np.abs(plain - jittered).min(axis=1).max() > 0
+    _, metrics = make_step(networks, colour_jitter=1.0)(state, patches)
+    assert np.isfinite(float(metrics["loss/reconstruction"]))
+
+
+def test_noise_follows_the_example_not_its_place(networks, state, patches):
+    """The loss of a batch does not depend on the order of its examples, augmented or not."""
+    step = make_step(networks, colour_jitter=1.0, augment=True)
     order = np.random.default_rng(0).permutation(8)
     _, metrics = step(state, patches)
     _, shuffled = step(state, {name: rows[order] for name, rows in patches.items()})
@@ -226,25 +254,24 @@ def test_noise_follows_the_example_not_its_place(step, state, patches):
     assert abs(float(other["loss/reconstruction"]) - float(metrics["loss/reconstruction"])) > 1e-6
 
 
-def test_bfloat16_stays_near_float32_over_20_steps(networks, state, patches):
+def test_bfloat16_stays_near_float32(networks, state, patches):
     """Parameters, norms, softmax and losses are float32 in both."""
     runs = {}
     for compute_dtype in ("float32", "bfloat16"):
         typed = build_networks(image_size=32, compute_dtype=compute_dtype, **TINY_MODEL)
-        step, ours, losses = make_step(typed), state, []
-        for number in range(20):
+        step, ours, logged = make_step(typed), state, []
+        for number in range(10):
             ours, metrics = step(ours, {**patches, "index": patches["index"] + 8 * number})
-            losses.append([float(metrics[f"loss/{name}"]) for name in ("generator", "kl")])
-        runs[compute_dtype] = np.array(losses)
+            logged.append([float(metrics[f"loss/{name}"]) for name in ("generator", "kl")])
+        runs[compute_dtype] = np.array(logged)
         assert {leaf.dtype for leaf in jax.tree.leaves(ours.generator_params)} == {
             jnp.dtype("float32")
         }
-    difference = np.abs(runs["bfloat16"] - runs["float32"])
-    assert 0 < difference.max()
+    assert 0 < np.abs(runs["bfloat16"] - runs["float32"]).max()
     np.testing.assert_allclose(runs["bfloat16"], runs["float32"], rtol=0.02, atol=0.02)
 
 
-def test_remat_changes_no_number_and_no_name(step, networks, state, patches):
+def test_remat_changes_no_number_and_no_name(step, state, patches):
     typed = build_networks(image_size=32, remat=True, **TINY_MODEL)
     rematerialized = make_step(typed)
     assert "remat" in str(jax.make_jaxpr(rematerialized)(state, patches))
@@ -252,14 +279,11 @@ def test_remat_changes_no_number_and_no_name(step, networks, state, patches):
     moved, metrics = rematerialized(state, patches)
     assert_trees_equal(metrics, expected, rtol=1e-4, atol=1e-6)
     assert jax.tree.structure(moved) == jax.tree.structure(expected_state)
-    assert_trees_equal(moved.spectral_norm, expected_state.spectral_norm, rtol=1e-5, atol=1e-6)
 
 
-def test_normalize_spans_minus_one_to_one():
-    np.testing.assert_allclose(normalize(jnp.array([0, 255], jnp.uint8)), [-1.0, 1.0], atol=1e-6)
-
-
-def test_composite_takes_the_hole_from_the_output():
-    output, target = jnp.full((1, 2, 2, 3), 0.5), jnp.zeros((1, 2, 2, 3))
-    mask = jnp.array([[[[1.0], [0.0]], [[0.0], [1.0]]]])
-    np.testing.assert_array_equal(composite(output, target, mask)[0, ..., 0], [[0.5, 0], [0, 0.5]])
+def test_a_step_compiles_once(networks, state, patches, compilations):
+    step = make_step(networks, instance_path=False)
+    step(state, patches)
+    del compilations[:]
+    step(step(state, {**patches, "index": patches["index"] + 8})[0], patches)
+    assert not compilations

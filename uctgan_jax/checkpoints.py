@@ -1,9 +1,9 @@
 """Checkpoints: state, averaged parameters and config, with digests that tell damage.
 
-A checkpoint is `DIRECTORY/<step>/` with four Orbax items: `model` (what inference needs: the
-averaged parameters of E1, E2, the prior, its guide and G, and D, which ranks completions), `state`
-(the rest of the train state), `config`, and `digests` (SHA-256 over the arrays of the first two).
-The position in the data is the step itself.
+A checkpoint is `DIRECTORY/<step>/` with four Orbax items: `model` (what inference needs: averaged
+parameters of E1, E2, G and a learned prior, and D, which ranks completions), `state` (the rest of
+the train state), `config`, and `digests` (SHA-256 over the arrays of the first two). The position
+in the data is the step itself.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import itertools
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from orbax.checkpoint import checkpoint_managers
 
 from uctgan_jax import quiet
 from uctgan_jax.parallel import wait_for_processes
-from uctgan_jax.train_state import TrainState
 from uctgan_jax.weights import DamagedCheckpointError, OtherNetworksError, check_structure, digest
 
 PyTree = Any
@@ -34,8 +33,15 @@ _KEPT = 2  # of the newest, besides the best
 _SECOND_TRY_SECONDS = 1.0  # after a read that failed: network file systems have bad moments
 
 
+class NotSavedError(OSError):
+    """A checkpoint could not be written, as on a full disk."""
+
+
 class Checkpoints:
-    """The checkpoints of one run."""
+    """The checkpoints of one run.
+
+    Saving goes on in the background: its errors come up at the next save, or at the end.
+    """
 
     def __init__(self, directory: str | Path, *, read_only: bool = False):
         """Opens a folder of checkpoints, or makes one.
@@ -44,7 +50,9 @@ class Checkpoints:
           directory: the folder.
           read_only: neither make the folder nor tidy it: its run may be under way.
         """
-        self.directory = Path(directory).expanduser().absolute()
+        self.directory = Path(directory).absolute()
+        # Of a save that failed `NotSavedError` says all there is to say.
+        quiet.drop_records("absl", source="orbax")
         # Orbax warns of what `read_only` asks for.
         with quiet.errors_alone("absl") if read_only else contextlib.nullcontext():
             self._manager = ocp.CheckpointManager(
@@ -69,69 +77,68 @@ class Checkpoints:
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except NotSavedError:
+            if kind is None:  # else the first error says enough
+                raise
 
     def save(
-        self, state: TrainState, config: Mapping[str, Any], error: float, *, stage: int = 0
+        self, step: int, model: PyTree, state: PyTree, config: Mapping[str, Any], error: float
     ) -> None:
         """Starts saving a checkpoint and returns.
 
         Args:
-          state: of numpy arrays (see `DataParallel.fetch`).
+          step: of the run.
+          model: what inference needs, numpy arrays.
+          state: what else a resume needs, numpy arrays.
           config: as JSON can hold it.
           error: what the best checkpoint has least of; one that is not finite counts as worst.
-          stage: of the run. Errors of different stages may be of different kinds: a checkpoint of a
-            later one is better than any of those before.
 
         Raises:
           ValueError: if there is a checkpoint of this step or a later one.
+          NotSavedError: if this one, or the one before, cannot be written.
         """
-        model, rest = _split(state)
-        saves = self._manager.save(
-            int(state.step),
-            metrics={
-                "stage": stage,
-                "error": error if np.isfinite(error) else sys.float_info.max,
-            },
-            args=ocp.args.Composite(
-                model=ocp.args.StandardSave(model),
-                state=ocp.args.StandardSave(rest),
-                config=ocp.args.JsonSave(dict(config)),
-                digests=ocp.args.JsonSave({"model": digest(model), "state": digest(rest)}),
-            ),
+        items = ocp.args.Composite(
+            model=ocp.args.StandardSave(model),
+            state=ocp.args.StandardSave(state),
+            config=ocp.args.JsonSave(dict(config)),
+            digests=ocp.args.JsonSave({"model": digest(model), "state": digest(state)}),
         )
+        metrics = {"error": error if np.isfinite(error) else sys.float_info.max}
+        with self._saving():
+            saves = self._manager.save(step, metrics=metrics, args=items)
         if not saves:
             raise ValueError(
-                f"step {int(state.step)} cannot be saved in {self.directory}, which has steps"
-                f" {self.steps()}"
+                f"step {step} cannot be saved in {self.directory}, which has steps {self.steps()}"
             )
 
     def steps(self) -> list[int]:
         """The steps there are checkpoints of, the oldest first."""
         return sorted(self._manager.all_steps())
 
-    def restore_latest(self, template: TrainState) -> TrainState | None:
-        """The newest undamaged state as numpy arrays; None if there is no checkpoint at all.
+    def restore_latest(self, model: PyTree, state: PyTree) -> tuple[PyTree, PyTree] | None:
+        """The newest undamaged model and state, as numpy arrays; None without any checkpoint.
 
         Damaged ones that are newer are set aside, as `<step>.damaged`: their steps come again. All
         processes call this, read for themselves and go on together: none is damaged that one of
         them can read.
 
         Args:
-          template: a state of the shapes and types to expect.
+          model, state: trees of the shapes and types to expect.
 
         Raises:
           DamagedCheckpointError: if there are checkpoints, but every one is damaged.
           OtherNetworksError: if one is of other networks or optimisers.
           OSError: if one may not be read, or cannot be by some of the processes.
         """
-        model, rest = _split(jax.tree.map(_numpy_template, template))
+        items = jax.tree.map(_numpy_template, {"model": model, "state": state})
         damaged = []
         for step in reversed(self.steps()):
             problem = None
             try:
-                restored = self._restore(step, {"model": model, "state": rest})
+                restored = self._restore(step, items)
             except Exception as error:  # The other processes are to hear of it first.
                 problem = error
             can_read = _from_all_processes(problem is None, name=f"step {step} read")
@@ -148,7 +155,7 @@ class Checkpoints:
                 continue
             if damaged:
                 self._set_aside(damaged)
-            return _join(restored["model"], restored["state"])
+            return restored["model"], restored["state"]
         if damaged:
             raise DamagedCheckpointError(
                 f"every checkpoint in {self.directory} is damaged: steps {damaged}"
@@ -172,7 +179,7 @@ class Checkpoints:
           step: which checkpoint; None for the newest.
 
         Returns:
-          The step, the model (see `_split`) as numpy arrays, the config, and the model's digest.
+          The step, the model as numpy arrays, the config, and the model's digest.
 
         Raises:
           FileNotFoundError: if there is no such checkpoint.
@@ -187,8 +194,29 @@ class Checkpoints:
         return step, restored["model"], restored["config"], restored["digests"]["model"]
 
     def close(self) -> None:
-        """Waits for pending saves and lets the folder go."""
-        self._manager.close()
+        """Waits for pending saves and lets the folder go.
+
+        Raises:
+          NotSavedError: if the last checkpoint could not be written.
+        """
+        with self._saving():
+            self._manager.wait_until_finished()
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        """Turns what Orbax raises of a save into one line that says which checkpoint is left."""
+        try:
+            yield
+        except Exception as error:  # Orbax and TensorStore raise many kinds.
+            folders = self.directory.glob("*")
+            steps = sorted(int(folder.name) for folder in folders if folder.name.isdecimal())
+            left = f"the newest sound one is of step {steps[-1]}" if steps else "there is none yet"
+            cause = "no space is left" if "RESOURCE_EXHAUSTED" in str(error) else str(error)
+            raise NotSavedError(
+                f"a checkpoint could not be saved in {self.directory} ({cause}); {left}, and a run"
+                " started again goes on from there"
+            ) from error
 
     def _restore(self, step: int, items: Mapping[str, PyTree | None]) -> dict[str, PyTree]:
         """Reads items of one checkpoint, its config, and its digests, which they are held against.
@@ -244,33 +272,9 @@ def _free_name(folder: Path) -> Path:
     return next(path for path in map(folder.with_name, names) if not path.exists())
 
 
-def _merit(metrics: Mapping[str, float]) -> tuple[float, float]:
+def _merit(metrics: Mapping[str, float]) -> float:
     """What Orbax sorts by; it calls the last the best."""
-    return metrics.get("stage", 0), -metrics["error"]  # runs of before had one stage
-
-
-def _split(state: TrainState) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
-    """A state as the two items that checkpoints keep it in: the model, and the rest.
-
-    The model is what completes pictures, averaged, and {"discriminator", "spectral_norm"} as they
-    are: D judges, so its newest parameters serve best.
-    """
-    rest = dict(vars(state))
-    model = dict(rest.pop("ema_params"))
-    model["discriminator"] = rest.pop("discriminator_params")
-    model["spectral_norm"] = rest.pop("spectral_norm")
-    return model, rest
-
-
-def _join(model: Mapping[str, PyTree], rest: Mapping[str, PyTree]) -> TrainState:
-    """The state that `_split` took apart."""
-    ema = dict(model)
-    return TrainState(
-        discriminator_params=ema.pop("discriminator"),
-        spectral_norm=ema.pop("spectral_norm"),
-        ema_params=ema,
-        **rest,
-    )
+    return -metrics["error"]
 
 
 def _numpy_template(leaf: Any) -> np.ndarray:

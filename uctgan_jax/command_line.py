@@ -1,17 +1,131 @@
-"""Programs with a `--config`: a field that it does not have ends them with one line."""
+"""What all programs do alike on the command line: mistakes are one line, output may go nowhere."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TextIO
 
-from absl import app
+from absl import app, flags, logging
+
+from uctgan_jax import compilation_cache, cpu_flags
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """`absl.app.run`, which would end with a traceback."""
-    app.run(main, flags_parser=_parse)
+    """`absl.app.run`, which would end with a traceback for a wrong `--config` or without a device.
+
+    Args:
+        main: the program, which takes what is left of the command line.
+    """
+    app.run(lambda argv: _run_on_devices(main, argv), flags_parser=_parse)
+
+
+def require_device() -> None:
+    """Raises a ValueError, of one line, if JAX finds no device of those that it is told to use."""
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0] or "there is none"
+        asked = os.environ.get("JAX_PLATFORMS") or "any"
+        raise ValueError(
+            f"JAX finds no device to compute on (JAX_PLATFORMS: {asked}): {reason}"
+        ) from error
+
+
+@contextlib.contextmanager
+def forgiving_output() -> Iterator[None]:
+    """Printing in the `with` never fails: results are files, and outlive whoever reads along.
+
+    Standard output and error may be closed, full, a pipe whose reader has gone, or Jupyter's.
+    Characters that they cannot show are escaped: names of files may be any bytes.
+    """
+    streams = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = (_Forgiving(stream) for stream in streams)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+class _Forgiving:
+    """A text stream, or None for a closed one, whose errors are passed over."""
+
+    def __init__(self, stream: TextIO | None):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        if self._stream is not None:
+            encoding = getattr(self._stream, "encoding", None) or "utf-8"
+            shown = text.encode(encoding, "backslashreplace").decode(encoding)
+            self._try(lambda: self._stream.write(shown))
+            self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        if self._stream is not None:
+            self._try(self._stream.flush)
+
+    def isatty(self) -> bool:
+        return self._stream is not None and self._stream.isatty()
+
+    def _try(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except (OSError, ValueError):  # ValueError: it was closed
+            # What is still in its buffer must not fail when Python ends.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, self._stream.fileno())
+                os.close(nowhere)
+
+
+def _run_on_devices(main: Callable[[list[str]], None], argv: list[str]) -> None:
+    try:
+        main(argv)
+    except (RuntimeError, AssertionError):
+        try:  # only now: a run on several processes must not look for devices before it is begun
+            require_device()
+        except ValueError as error:
+            sys.exit(f"{Path(argv[0]).name}: {error}")
+        raise
+
+
+def define_process_flags() -> None:
+    """Defines the flags that say which of several processes this one is."""
+    flags.DEFINE_bool("distributed", False, "One of several processes.")
+    flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
+    flags.DEFINE_integer("num_processes", None, "How many processes there are.")
+    flags.DEFINE_integer("process_id", None, "Which process this is, from 0.")
+
+
+@contextlib.contextmanager
+def training(program: str) -> Iterator[None]:
+    """Prepares JAX and joins the other processes; what goes wrong within ends in one line.
+
+    Args:
+        program: its name, for errors.
+    """
+    cpu_flags.set_best()
+    logging.set_verbosity(logging.WARNING)
+    compilation_cache.enable()
+    from uctgan_jax import fit, parallel
+
+    values = flags.FLAGS
+    processes = (values.coordinator_address, values.num_processes, values.process_id)
+    try:
+        if values.distributed or any(value is not None for value in processes):
+            parallel.initialize_processes(*processes)
+        yield
+    except (ValueError, OSError, fit.NonFiniteError) as error:
+        raise SystemExit(f"{program}: {error}") from error
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -1,11 +1,10 @@
-"""Models that begin as smaller ones: for pictures of twice the side, or with a wider prior.
+"""Models that begin as smaller ones, for pictures of twice the side.
 
 What a code means takes long to learn, and hardly depends on how many pixels show it. So models for
 small pictures are grown (Karras et al., 2018). The large model has the maps of the small one, and
 patches of twice the side: its E1, E2 and D begin as those of the small one, seeing the means of
-2 x 2 pixels (D, whose kernels are normalised, twice as strongly); its prior begins as it is. G has
-four times as many pixels to paint from the same maps, and may be wider: layers that stay the same
-come along.
+2 x 2 pixels. G has four times as many pixels to paint from the same maps, and may be wider: layers
+that stay the same come along.
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ import einops
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
-
-from uctgan_jax.prior.flow import CONDITION_LAYER, EMBEDDING_LAYER
 
 PyTree = Any
 
@@ -34,22 +31,23 @@ def grown_sizes(small: Mapping[str, Any], generator_widths: Sequence[int]) -> di
     """
     model = dict(small["model"])
     model["patch_size"] *= 2
+    model["discriminator_patch_size"] *= 2
     if len(generator_widths) == len(model["generator_widths"]):
         model["generator_widths"] = generator_widths
     return {"image_size": 2 * small["image_size"], "model": model}
 
 
-def grow(small: PyTree, fresh: PyTree) -> PyTree:
+def grow(small: PyTree, fresh: PyTree, *, patch_size: int) -> PyTree:
     """The parameters that a large model begins with.
 
     Args:
-      small: of the small model, see `Networks.init_generator`; with `discriminator` and
-        `spectral_norm` or without.
-      fresh: those that the large model would begin with otherwise, for the same parts.
+      small: of the small model, `{"projection", "encoder", "generator", "discriminator"}`.
+      fresh: those that the large model would begin with otherwise.
+      patch_size: side of the small model's patches.
 
     Returns:
-      The parameters as `fresh` has them: E1's, E2's, D's and the prior's from `small`, and of G's
-      layers those that have the same sizes in both.
+      The parameters as `fresh` has them: E1's, E2's and D's from `small`, and of G's layers those
+      that have the same sizes in both.
     """
     grown = {}
     for part, params in fresh.items():
@@ -65,50 +63,24 @@ def grow(small: PyTree, fresh: PyTree) -> PyTree:
             {
                 path: flat_there[path]
                 if flat_there[path].shape == array.shape
-                else _spread(flat_there[path], _PIXEL[part])
+                else _spread(flat_there[path], _PIXEL[part], patch_size)
                 for path, array in flat.items()
             }
         )
     return grown
 
 
-def widened_prior(narrow: PyTree, fresh: PyTree) -> PyTree:
-    """The parameters of a wider prior that begins as a narrow one does all it does.
-
-    Args:
-      narrow: of the prior that there is.
-      fresh: those that the wider one would begin with otherwise. Its further units see the
-        condition as they do there, and nothing hears of them yet.
-    """
-    units = len(narrow[CONDITION_LAYER]["bias"])
-    return narrow | {
-        CONDITION_LAYER: {
-            name: jnp.concatenate([array, fresh[CONDITION_LAYER][name][..., units:]], axis=-1)
-            for name, array in narrow[CONDITION_LAYER].items()
-        },
-        EMBEDDING_LAYER: {
-            "kernel": jnp.concatenate(
-                [
-                    narrow[EMBEDDING_LAYER]["kernel"],
-                    jnp.zeros_like(fresh[EMBEDDING_LAYER]["kernel"][units:]),
-                ]
-            ),
-            "bias": narrow[EMBEDDING_LAYER]["bias"],
-        },
-    }
-
-
-def _spread(kernel: jax.Array, numbers: int) -> jax.Array:
+def _spread(kernel: jax.Array, numbers: int, patch_size: int) -> jax.Array:
     """A convolution of patches, as one of patches of twice the side that sees 2 x 2 pixel means.
 
-    [k, l, p*p*n, features] -> [k, l, 4*p*p*n, features], for the n `numbers` of a pixel.
+    [k, l, m*p*p*n, features] -> [k, l, m*4*p*p*n, features], for the n `numbers` of a pixel and m
+    patches that D folds into one.
     """
-    side = round((kernel.shape[2] // numbers) ** 0.5)
     return einops.repeat(
         jnp.asarray(kernel) / 4,
-        "k l (p q n) f -> k l (p i q j n) f",
-        p=side,
-        q=side,
+        "k l (m p q n) f -> k l (m p i q j n) f",
+        p=patch_size,
+        q=patch_size,
         n=numbers,
         i=2,
         j=2,

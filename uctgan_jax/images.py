@@ -4,97 +4,80 @@ All pictures are uint8 RGB [H, W, 3]; masks are uint8 {0, 1} [H, W, 1] with 1 = 
 white is the hole, unless the caller says `black_is_hole`.
 """
 
-import io
-import os
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-import simplejpeg
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
-from uctgan_jax.files import write_atomically
+from uctgan_jax.decoding import decode, decode_plain
+from uctgan_jax.files import InputFile, read_input, write_atomically
 
 MASK_CONVENTIONS = ("white_is_hole", "black_is_hole")
-# Where PIL looks for it: EXIF in its own chunk or in ImageMagick's, and XMP.
-_ORIENTATION_MARKS = (b"Exif\0\0", b"eXIf", b"Raw profile type exif", b"tiff:Orientation")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+# 8-bit values of a mask under this are as good as black beside colours, and labels by themselves.
+_FAINT = 32
+
+Source = str | Path | bytes | InputFile  # a file, or what it holds
 
 
-def pictures_under(folder: Path) -> list[Path]:
-    """All picture files at any depth that are not hidden.
-
-    Sorted, so that the order is the same on every machine."""
-    found = []
-    for root, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(root, name)
-            for name in files
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES)
-        ]
-    return sorted(found)
-
-
-def picture_name(file: Path, folder: Path) -> str:
-    """What a picture under a folder is called: its relative path without the ending.
-
-    Some file systems decompose accents, and others do not: the name is the same on all.
-    """
-    return unicodedata.normalize("NFC", file.relative_to(folder).with_suffix("").as_posix())
-
-
-def pictures_by_name(folder: Path) -> dict[str, Path]:
-    """The pictures under a folder by `picture_name`.
-
-    Raises: FileNotFoundError for a folder that is missing or without pictures; ValueError for two
-      pictures of one name.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
-    files: dict[str, Path] = {}
-    for file in pictures_under(folder):
-        name = picture_name(file, folder)
-        if name in files:
-            raise ValueError(f"{files[name]} and {file} have the same name: rename one of them")
-        files[name] = file
-    if not files:
-        raise FileNotFoundError(f"{folder}: no pictures in this folder")
-    return files
-
-
-def read_image(source: str | Path | bytes) -> np.ndarray:
+def read_image(source: Source) -> np.ndarray:
     """Read a picture, from a file or from its encoded bytes, as uint8 RGB [H, W, 3].
 
-    The EXIF orientation is applied. Grey, palette, CMYK and 16-bit pictures are converted to 8-bit
-    RGB; transparent ones are laid over white. Of an animation the first frame is taken.
+    It is upright, as EXIF or XMP say. Grey, palette, CMYK and 16-bit pictures are converted to
+    8-bit RGB; transparent ones are laid over white. Of an animation the first frame is taken.
 
-    Raises: FileNotFoundError; ValueError for a file that is not a whole picture.
+    Raises: FileNotFoundError; ValueError for a file that is not a whole picture, see
+      `decoding.decode`.
     """
-    data = _read(source)
-    plain = _decode_plain(data)
-    if plain is not None:
-        return plain
-    picture = _to_8_bit(_open(data, name_of(source)), name_of(source))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return np.asarray(picture.convert("RGB"))
+    data = read_bytes(source)
+    plain = decode_plain(data)
+    return over_white(decode(data, name_of(source))) if plain is None else plain
+
+
+def over_white(pixels: np.ndarray) -> np.ndarray:
+    """RGB or RGBA of 8 or 16 bits as uint8 RGB [H, W, 3], over white."""
+    if pixels.dtype == np.uint8 and pixels.shape[2] == 3:
+        return pixels
+    white = np.float32(np.iinfo(pixels.dtype).max)
+    colours = pixels[..., :3].astype(np.float32)
+    if pixels.shape[2] == 4:
+        alpha = pixels[..., 3:] / white
+        colours = colours * alpha + white * (1 - alpha)
+    return np.round(colours * (255 / white)).astype(np.uint8)
 
 
 def read_mask(
-    source: str | Path | bytes,
+    source: Source,
     *,
     convention: str = "white_is_hole",
     size: tuple[int, int] | None = None,
 ) -> np.ndarray:
     """Read a mask, from a file or from its encoded bytes, as uint8 {0, 1} [H, W, 1], 1 = hole.
 
-    A soft mask is cut at half. If the file has an alpha channel that is not the same everywhere,
-    the alpha is the mask and the colours are ignored: opaque counts as white.
+    A pixel is hole if `read_coverage` is 128 or more. Arguments and errors are those of
+    `read_coverage`.
+    """
+    return (read_coverage(source, convention=convention, size=size) >= 128).astype(np.uint8)
+
+
+def read_coverage(
+    source: Source,
+    *,
+    convention: str = "white_is_hole",
+    size: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Read how much of each pixel a mask covers: uint8 [H, W, 1], 255 = wholly hole, 0 = known.
+
+    Every marked pixel is hole, whatever it is marked with:
+
+    - An alpha channel that is not the same everywhere is the mask, and opaque counts as white.
+    - Otherwise colours are labels: where a mask has colours, every pixel that is not black is
+      wholly hole. Black may be up to 31, as JPEG and anti-aliasing leave it.
+    - 0 and one other value, or values that are all under 32, are labels too: all but 0 is hole.
+    - Other grey values are coverage. 16-bit values have 65535 as white, or 255 if none is higher.
+
+    With "black_is_hole" the coverage is the complement of this.
 
     Args:
       convention: "white_is_hole" or "black_is_hole".
@@ -106,22 +89,28 @@ def read_mask(
     if convention not in MASK_CONVENTIONS:
         allowed = ", ".join(MASK_CONVENTIONS)
         raise ValueError(f"Unknown mask convention {convention!r}: must be one of {allowed}.")
-    picture = _to_8_bit(_open(_read(source), name_of(source)), name_of(source))
-    grey = None
-    if picture.has_transparency_data:
-        alpha = np.asarray(picture.convert("RGBA"))[..., 3]
-        if alpha.min() < alpha.max():
-            grey = alpha
-    if grey is None:
-        grey = np.asarray(picture.convert("L"))
-    if size is not None and grey.shape != tuple(size):
+    coverage = _coverage(decode(read_bytes(source), name_of(source)))
+    if size is not None and coverage.shape != tuple(size):
         raise ValueError(
-            f"{name_of(source)}: the mask is {_size(grey.shape)} but must be {_size(size)} "
+            f"{name_of(source)}: the mask is {_size(coverage.shape)} but must be {_size(size)} "
             "(height x width), the size of its picture."
         )
-    white = grey >= 128
-    hole = white if convention == "white_is_hole" else ~white
-    return hole.astype(np.uint8)[..., None]
+    return (coverage if convention == "white_is_hole" else 255 - coverage)[..., None]
+
+
+def _coverage(mask: np.ndarray) -> np.ndarray:
+    """What a decoded mask, RGB or RGBA of 8 or 16 bits, covers: uint8 [H, W], white is hole."""
+    alpha = mask[..., 3] if mask.shape[2] == 4 else None
+    marks = mask[..., :3] if alpha is None or alpha.min() == alpha.max() else alpha[..., None]
+    brightest, darkest = marks.max(axis=2), marks.min(axis=2)
+    top = brightest.max()
+    white = 65535 if top > 255 else 255
+    faint = white // 255 * _FAINT
+    if (brightest - darkest).max() >= faint:
+        return np.where(brightest >= faint, np.uint8(255), np.uint8(0))
+    if top < faint or not ((brightest > 0) & (brightest < top)).any():
+        return np.where(brightest > 0, np.uint8(255), np.uint8(0))
+    return np.round(brightest * np.float32(255 / white)).astype(np.uint8)
 
 
 def write_image(path: str | Path, image: np.ndarray) -> None:
@@ -170,48 +159,32 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def _read(source: str | Path | bytes) -> bytes:
-    if isinstance(source, bytes):
-        return source
-    try:
-        return Path(source).read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{source}: no such file.") from None
+def check_hole(mask: np.ndarray, source: Source, *, convention: str = "white_is_hole") -> None:
+    """Refuses a mask that leaves nothing to complete, or nothing to complete it from.
 
+    Args:
+      mask: what `read_mask` made of `source` with this convention.
 
-def decode_opencv(data: bytes, flags: int) -> np.ndarray | None:
-    """What `cv2.imdecode` makes of encoded bytes; None for what it does not know or refuses."""
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # no bytes, or sides beyond its limits
-        return None
-
-
-def _decode_plain(data: bytes) -> np.ndarray | None:
-    """The common cases, two to three times faster than by PIL; None for everything else.
-
-    These are upright 8-bit JPEG and PNG, grey or RGB, without transparency. Damaged files are
-    left to PIL too, which tells a flaw from a missing half.
+    Raises: ValueError, with the file's values and what to do, if all pixels are hole or none is.
     """
-    if data[:3] == b"\xff\xd8\xff":
-        if any(mark in data[:65536] for mark in _ORIENTATION_MARKS):
-            try:
-                if Image.open(io.BytesIO(data)).getexif().get(0x0112, 1) != 1:  # orientation
-                    return None
-            except Exception:
-                return None
-        try:
-            if simplejpeg.decode_jpeg_header(data)[2] in ("YCbCr", "Gray", "RGB"):
-                return simplejpeg.decode_jpeg(data, "RGB")
-        except ValueError:
-            pass
-    # Bytes 24 and 25 of a PNG are its bit depth and colour type; it ends with the IEND chunk.
-    elif data[:8] == b"\x89PNG\r\n\x1a\n" and data[24:26] in (b"\x08\x00", b"\x08\x02"):
-        header = data[: data.find(b"IDAT")]
-        if data[-8:-4] == b"IEND" and not any(m in header for m in (b"tRNS", *_ORIENTATION_MARKS)):
-            bgr = decode_opencv(data, cv2.IMREAD_COLOR)
-            return None if bgr is None else cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    return None
+    if mask.any() and not mask.all():
+        return
+    values = np.unique(decode(read_bytes(source), name_of(source))).tolist()
+    shown = ", ".join(str(value) for value in values[:6]) + (", ..." if len(values) > 6 else "")
+    which = "full: every" if mask.any() else "empty: no"
+    colour, other = "white", "black_is_hole"
+    if convention == "black_is_hole":
+        colour, other = "black", "white_is_hole"
+    raise ValueError(
+        f"{name_of(source)}: the mask is {which} pixel of {_size(mask.shape[:2])} is hole. Values "
+        f"of the file: {shown}; {colour} is the hole. Draw the hole in it, or use the mask "
+        f"convention {other}."
+    )
+
+
+def read_bytes(source: Source) -> bytes:
+    """The bytes of a file, or those given. Raises a FileNotFoundError that names the file."""
+    return source if isinstance(source, bytes) else read_input(source).data
 
 
 def contact_sheet(
@@ -284,46 +257,11 @@ def _fit(picture: np.ndarray, cell: int) -> np.ndarray:
     return resize(np.ascontiguousarray(picture), height, width)
 
 
-def too_large(name: str) -> ValueError:
-    """What to raise for a picture that PIL refuses, whose limit is twice what it warns of."""
-    return ValueError(f"{name}: over {2 * Image.MAX_IMAGE_PIXELS / 1e6:g} megapixels.")
-
-
-def _open(data: bytes, name: str) -> Image.Image:
-    """The decoded picture, upright, in whatever mode its file has."""
-    try:
-        picture = Image.open(io.BytesIO(data))
-        picture.load()
-        return ImageOps.exif_transpose(picture)
-    except Image.UnidentifiedImageError as error:
-        # PIL does not know some, such as 16-bit RGB TIFF.
-        bgr = decode_opencv(data, cv2.IMREAD_COLOR)
-        if bgr is None:
-            raise ValueError(f"{name}: not a picture of a known format.") from error
-        return Image.fromarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB))
-    except Image.DecompressionBombError as error:
-        raise too_large(name) from error
-    except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error ...
-        raise ValueError(f"{name}: damaged picture ({error}).") from error
-
-
-def _to_8_bit(picture: Image.Image, name: str) -> Image.Image:
-    """16-bit grey, which PIL would clip at 255, to 8 bits; other modes as they are."""
-    if picture.mode == "F":
-        raise ValueError(
-            f"{name}: floating-point pictures have no fixed range: save as 8 or 16 bits."
-        )
-    if picture.mode.startswith("I"):
-        values = np.asarray(picture).astype(np.int64)
-        if picture.mode != "I" or values.max() > 255:  # "I" has 32 bits, and any range
-            values = values // 257
-        return Image.fromarray(values.clip(0, 255).astype(np.uint8))
-    return picture
-
-
-def name_of(source: str | Path | bytes) -> str:
+def name_of(source: Source) -> str:
     """How errors call a picture."""
-    return f"<{len(source)} bytes>" if isinstance(source, bytes) else str(source)
+    if isinstance(source, bytes):
+        return f"<{len(source)} bytes>"
+    return str(source.path if isinstance(source, InputFile) else source)
 
 
 def _size(shape: Sequence[int]) -> str:

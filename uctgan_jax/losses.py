@@ -1,17 +1,36 @@
 """The losses of UCTGAN as pure functions of arrays.
 
-Each is a mean over the batch of one number a picture, so that the mean over devices of equal
-shares equals the loss of the whole batch. Pictures are [B, H, W, C] in [-1, 1], folded into
-patches or not; masks are [B, H, W, 1] or of the pictures' shape, with 1 = hole. The paper names
-the four terms; norms and weights are our choice.
+Each is a mean over the batch of one number a picture, so that the mean over devices of equal shares
+equals the loss of the whole batch. Pictures are [B, H, W, C] in [-1, 1], folded into patches or
+not; masks are [B, H, W, 1] or of the pictures' shape, with 1 = hole. The paper names four terms:
+condition constraint, KL divergence, reconstruction and adversarial loss. Norms, weights and the
+terms marked as ours are our choice.
 """
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class LossWeights:
+    """The weight of each term; 0 turns a term off, and its computation with it."""
+
+    reconstruction: float  # L_rec over the whole picture
+    reconstruction_hole: float  # L_rec over the hole alone (ours)
+    reconstruction_square: float  # the same, squared (ours)
+    perceptual: float  # LPIPS of the reconstruction (ours)
+    condition_l1: float  # L_cc in image space
+    manifold_l1: float  # L_cc in manifold space
+    kl: float  # L_KL on both codes
+    adversarial: float  # L_adv on both paths
+    gradient_penalty: float  # R1 and R2 of D, beside its own loss (ours)
 
 
 def reconstruction_l1(*, reconstruction: Array, target: Array) -> Array:
@@ -31,18 +50,18 @@ def hole_square(*, reconstruction: Array, target: Array, mask: Array) -> Array:
     """L_rec inside the hole, squared: mean (I_r - I_g)^2 over each picture's hole.
 
     The gradient of `hole_l1` is as large for a pixel that is a little off as for one of a part that
-    is missing, and there are far more of the first kind. This one's is of what is missing.
+    is missing, and there are far more of the first kind. This gradient points at what is missing.
     """
     return _masked_mean(jnp.square(reconstruction - target), mask)
 
 
-def known_l1(*, completion: Array, target: Array, mask: Array) -> Array:
+def condition_l1(*, completion: Array, target: Array, mask: Array) -> Array:
     """L_cc in image space: I_c keeps the known pixels. Mean |I_c - I_g| over them."""
     return _masked_mean(jnp.abs(completion - target), 1.0 - mask)
 
 
 def manifold_l1(*, code: Array, target_code: Array) -> Array:
-    """L_cc in manifold space: I_c has the code it was made with. Mean |E1(I_c) - z_c| over Z.
+    """L_cc in manifold space: I_c and I_i share a code. Mean |E1(I_c) - z_i| over Z.
 
     The caller decides where the gradient goes (BicycleGAN's latent regression sends it to the
     generator alone, lest E1 satisfy the term by itself).
@@ -56,37 +75,32 @@ def kl_divergence(*, mean: Array, log_variance: Array) -> Array:
     return 0.5 * jnp.mean(jnp.sum(terms, axis=-1))
 
 
-def flow_matching(
-    *, velocity: Array, way: Array, time: Array, mean: Array, log_variance: Array
-) -> Array:
-    """The prior's loss: mean squared error of the velocity from noise straight to a code, over Z.
+def relativistic_discriminator(*, real_logits: Array, fake_logits: Array) -> Array:
+    """L_adv for D: each picture's own completion is less real than the picture.
 
-    Lipman et al., 2023, with straight ways. A code of N(mean, exp(log_variance)) and noise that met
-    at `way` may have been any that meet there: the target is the mean velocity of all of them,
-    known in closed form. Its gradients are those of the drawn pair's on average, and vary less.
+    Mean softplus(D(fake) - D(real)) over pairs, [B] each (Jolicoeur-Martineau, 2019; with R1 and R2
+    in Huang et al., 2024): ln 2 where D cannot tell them apart.
+    """
+    return jnp.mean(jax.nn.softplus(fake_logits - real_logits))
+
+
+def relativistic_generator(*, real_logits: Array, fake_logits: Array) -> Array:
+    """L_adv for the generator: each completion is more real than its picture."""
+    return jnp.mean(jax.nn.softplus(real_logits - fake_logits))
+
+
+def gradient_penalty(discriminate: Callable[[Array], Array], images: Array) -> Array:
+    """R1 (at real pictures) or R2 (at fakes): half the mean squared length of D's gradient.
+
+    Mescheder et al., 2018: D's gradient at what it judges is to vanish at equilibrium.
 
     Args:
-      velocity: at `way`, [B, N, Z].
-      way: (1 - time) * noise + time * code, [B, N, Z].
-      time: in [0, 1), [B, N].
-      mean, log_variance: of the codes, [B, Z].
+      discriminate: images [B, ...] to logits [B], each picture by itself.
+      images: where.
     """
-    time, mean = time[..., None], mean[:, None]
-    variance = jnp.exp(log_variance)[:, None]
-    # Of way, and of it with the velocity, code - noise.
-    spread = jnp.square(1.0 - time) + jnp.square(time) * variance
-    covariance = time * variance - (1.0 - time)
-    return jnp.mean(jnp.square(velocity - mean - covariance / spread * (way - time * mean)))
-
-
-def hinge_discriminator(*, real_logits: Array, fake_logits: Array) -> Array:
-    """L_adv for D: real logits above 1, fake logits below -1 (Lim & Ye, 2017)."""
-    return jnp.mean(jax.nn.relu(1.0 - real_logits)) + jnp.mean(jax.nn.relu(1.0 + fake_logits))
-
-
-def hinge_generator(*, fake_logits: Array) -> Array:
-    """L_adv for the generator: fake logits as high as they go."""
-    return -jnp.mean(fake_logits)
+    gradients = jax.grad(lambda x: jnp.sum(discriminate(x)))(images)
+    squares = jnp.sum(jnp.square(gradients), axis=tuple(range(1, gradients.ndim)))
+    return 0.5 * jnp.mean(squares)
 
 
 def _masked_mean(errors: Array, weight: Array) -> Array:

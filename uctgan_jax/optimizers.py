@@ -1,4 +1,4 @@
-"""The optimisers of the players and the courses of their learning rates."""
+"""The optimisers of E1, E2 and G, of D, and of a learned prior, and their learning rates."""
 
 from __future__ import annotations
 
@@ -7,110 +7,132 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from optax.contrib import MuonDimensionNumbers, muon
 
-from uctgan_jax.muon import scale_by_muon
-from uctgan_jax.prior.flow import CONDITION_LAYER
-from uctgan_jax.prior.whitening import whitened
-from uctgan_jax.train_state import Optimizers
-
-# Muon's rate is meant for matrices. Biases and the gain of the attention move by Adam, at this
-# share of it.
-_VECTOR_RATE = 0.3
+OPTIMIZERS = ("adam", "muon")
 
 # Of gradients, against how long they have been lately.
 _LONGEST_GRADIENT = 4.0
 _LATELY = 0.99  # what a step leaves of the average before it
+# Muon's steps are made as long as Adam's are (Liu et al., 2025), so that rates are of one kind.
+_MUON_RMS = 0.2
+
+
+class Optimizers(NamedTuple):
+    """One for E1, E2 and G together, and one for D."""
+
+    generator: optax.GradientTransformation
+    discriminator: optax.GradientTransformation
 
 
 def make_optimizers(
     *,
+    name: str,
     generator_learning_rate: float,
-    prior_learning_rate: float,
     discriminator_learning_rate: float,
     beta1: float,
     beta2: float,
     decay_share: float,
     num_steps: int,
     reconstruction_steps: int = 0,
-    prior_steps: int = 0,
 ) -> Optimizers:
-    """Muon: for E1, E2 and G together, for D, and, with its inputs whitened, for the prior.
+    """The optimisers of a run.
 
-    Muon makes a matrix's step orthogonal, and as long as Adam's steps are, so that rates are of one
-    kind (`muon.py`). Before, gradients are shortened to four times their usual length: Muon's
-    momentum would follow a single stray one for hundreds of steps at the full rate, whatever its
-    length.
-
-    Rates are constant and fall linearly to 0 over the last `decay_share` of the steps: of all
-    `num_steps` the prior's, of those before the last `prior_steps` the others', which then stand
-    still. D and the prior take no part in the first `reconstruction_steps`, and count their own.
+    Rates are constant and fall linearly to 0 over the last `decay_share` of the steps. D takes no
+    part in the first `reconstruction_steps`, and counts its own.
 
     Args:
-      generator_learning_rate, prior_learning_rate, discriminator_learning_rate: at the start.
-      beta1, beta2: of Adam, which moves what is no matrix.
+      name: one of `OPTIMIZERS`.
+      generator_learning_rate, discriminator_learning_rate: at the start.
+      beta1, beta2: of Adam; with Muon, of what is no matrix.
       decay_share: in [0, 1].
       num_steps: of the whole run.
-      reconstruction_steps: the first of them, without D and the prior.
-      prior_steps: the last of them, the prior's alone.
+      reconstruction_steps: the first of them, without D.
     """
-
-    def falling(
-        steps: optax.GradientTransformation, learning_rate: float, first: int, last: int
-    ) -> optax.GradientTransformation:
-        decay_steps = max(round(decay_share * last), 1)
-
-        def schedule(count: jax.Array) -> jax.Array:
-            return learning_rate * jnp.clip((last - first - count) / decay_steps, 0.0, 1.0)
-
-        return optax.chain(steps, optax.scale_by_learning_rate(schedule))
-
-    muon, last = _muon(beta1, beta2), num_steps - prior_steps
-    first = min(reconstruction_steps, last)
+    first = min(reconstruction_steps, num_steps)
+    decay_steps = round(decay_share * num_steps)
+    rates = falling_rate(generator_learning_rate, num_steps, decay_steps)
+    judge = falling_rate(discriminator_learning_rate, num_steps - first, decay_steps)
+    betas = dict(beta1=beta1, beta2=beta2)
     return Optimizers(
-        generator=falling(muon, generator_learning_rate, 0, last),
-        prior=falling(whitened(muon, layer=CONDITION_LAYER), prior_learning_rate, first, num_steps),
-        discriminator=falling(muon, discriminator_learning_rate, first, last),
+        generator=make_optimizer(name, rates, **betas),
+        discriminator=make_optimizer(name, judge, **betas),
     )
 
 
-def _muon(beta1: float, beta2: float) -> optax.GradientTransformation:
-    """Steps for a rate to scale: Muon's of matrices, Adam's of the rest; none is a stray one."""
-    return optax.chain(
-        _clip_stray_gradients(),
-        optax.partition(
-            {
-                "matrix": scale_by_muon(),
-                "vector": optax.chain(
-                    optax.scale_by_adam(beta1, beta2, nesterov=True), optax.scale(_VECTOR_RATE)
-                ),
-            },
-            lambda params: jax.tree.map(lambda x: "matrix" if x.ndim > 1 else "vector", params),
+def falling_rate(learning_rate: float, num_steps: int, decay_steps: int) -> optax.Schedule:
+    """A constant rate that falls linearly to 0 over the last `decay_steps` of `num_steps`."""
+    # A schedule that would have begun to fall before its first step begins lower.
+    begin = num_steps - decay_steps
+    if decay_steps < 1:
+        return optax.constant_schedule(learning_rate)
+    start = learning_rate * min(1.0, num_steps / decay_steps)
+    return optax.linear_schedule(start, 0.0, min(decay_steps, num_steps), max(begin, 0))
+
+
+def make_optimizer(
+    name: str, learning_rate: optax.ScalarOrSchedule, *, beta1: float, beta2: float
+) -> optax.GradientTransformation:
+    """Adam, or Muon for matrices and kernels with Adam for the rest, after `clip_stray_gradients`.
+
+    Args:
+      name: one of `OPTIMIZERS`.
+      learning_rate: a number or an Optax schedule.
+      beta1, beta2: of Adam.
+
+    Raises:
+      ValueError: for another name.
+    """
+    if name == "adam":
+        steps = optax.adam(learning_rate, beta1, beta2)
+    elif name == "muon":
+        steps = muon(
+            learning_rate,
+            adam_b1=beta1,
+            adam_b2=beta2,
+            consistent_rms=_MUON_RMS,
+            muon_weight_dimension_numbers=_matrices,
+        )
+    else:
+        raise ValueError(f"optimizer.name ({name!r}) must be one of {', '.join(OPTIMIZERS)}")
+    return optax.chain(clip_stray_gradients(), steps)
+
+
+def _matrices(params: optax.Params) -> optax.Params:
+    """How Muon sees each array: a kernel [..., features] as the matrix [what it sees, features]."""
+    return jax.tree.map(
+        lambda x: (
+            MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1) if x.ndim > 1 else None
         ),
+        params,
     )
 
 
-class _UsualLength(NamedTuple):
+class UsualLength(NamedTuple):
     """How long gradients have been: the sum of their lengths and of the weights it is made with."""
 
     total: jax.Array
     weight: jax.Array
 
 
-def _clip_stray_gradients() -> optax.GradientTransformation:
-    """Shortens gradients to `_LONGEST_GRADIENT` times the average length of those before."""
+def clip_stray_gradients() -> optax.GradientTransformation:
+    """Shortens gradients to four times the average length of those before.
 
-    def init(params: optax.Params) -> _UsualLength:
-        return _UsualLength(jnp.zeros(()), jnp.zeros(()))
+    Momentum would follow a single stray one for hundreds of steps.
+    """
+
+    def init(params: optax.Params) -> UsualLength:
+        return UsualLength(jnp.zeros(()), jnp.zeros(()))
 
     def update(
-        updates: optax.Updates, state: _UsualLength, params: optax.Params | None = None
-    ) -> tuple[optax.Updates, _UsualLength]:
+        updates: optax.Updates, state: UsualLength, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, UsualLength]:
         length = optax.tree.norm(updates)
         usual = state.total / jnp.maximum(state.weight, 1e-6)
-        # Zeros are not usual: a D that had nothing to learn yet would never learn anything.
+        # An average of 0 sets no limit: a D whose first gradients were 0 would never learn.
         limit = jnp.where(usual > 0, _LONGEST_GRADIENT * usual, length)
         scale = jnp.minimum(1.0, limit / jnp.maximum(length, 1e-30))
-        state = _UsualLength(
+        state = UsualLength(
             total=_LATELY * state.total + (1 - _LATELY) * scale * length,
             weight=_LATELY * state.weight + (1 - _LATELY),
         )

@@ -147,26 +147,14 @@ class DataParallel:
         )
 
     def compile_ahead(
-        self,
-        steps: Sequence[Callable],
-        state: PyTree,
-        batches: Sequence[Mapping[str, jax.ShapeDtypeStruct]],
+        self, steps: Sequence[Callable], state: PyTree, batch: Mapping[str, jax.Array]
     ) -> list[Callable]:
-        """Compiles what `compile` gave, each step for batches, of all processes, of such shapes.
+        """Compiles what `compile` gave, all steps for batches like this one on the devices.
 
         All at once, and in all processes: the first collective operation then finds every one
         ready; the one on CPUs gives up on those that compile 30 seconds longer.
         """
-
-        def lower(step: Callable, batch: Mapping[str, jax.ShapeDtypeStruct]) -> jax.stages.Lowered:
-            share = len(self.devices) // len(self._local_devices)
-            examples = {
-                name: np.zeros((x.shape[0] // share, *x.shape[1:]), x.dtype)
-                for name, x in batch.items()
-            }
-            return step.lower(state, self.shard(examples))
-
-        lowered = list(map(lower, steps, batches))
+        lowered = [step.lower(state, batch) for step in steps]
         with concurrent.futures.ThreadPoolExecutor() as threads:
             compiled = list(threads.map(jax.stages.Lowered.compile, lowered))
         wait_for_processes("steps compiled")

@@ -22,3 +22,25 @@ def errors_alone(*loggers: str) -> Iterator[None]:
     finally:
         for logger, level in levels.items():
             logger.setLevel(level)
+
+
+def drop_records(logger: str, *, source: str) -> None:
+    """Drops what one package's files log to a logger, from now on.
+
+    Args:
+      logger: its name in `logging`.
+      source: the package, as a folder of the file that logs.
+    """
+    for known in logging.getLogger(logger).filters:
+        if isinstance(known, _NotFrom) and known.source == source:
+            return
+    logging.getLogger(logger).addFilter(_NotFrom(source))
+
+
+class _NotFrom(logging.Filter):
+    def __init__(self, source: str):
+        super().__init__()
+        self.source = source
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return f"/{self.source}/" not in record.pathname

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from uctgan_jax.weights import is_weights_folder, read_weights
+import jax
+
+from uctgan_jax.nets import Networks, build_networks
+from uctgan_jax.prior import Prior, build_prior, summarize
+from uctgan_jax.weights import OtherNetworksError, check_structure, is_weights_folder, read_weights
 
 PyTree = Any
 
@@ -15,8 +21,18 @@ PRETRAINED = Path(__file__).parent / "pretrained"
 def read_model(
     path: str | Path, step: int | None = None
 ) -> tuple[PyTree, dict[str, Any], int, str]:
-    """Parameters, config, step and digest of a saved model; arguments and errors as for `load`."""
-    folder = _find_model(path)
+    """Parameters, config, step and digest of a saved model.
+
+    Args:
+        path: a run's workdir, its folder of checkpoints, one checkpoint in it, a folder of weights,
+            or the name of a bundled model.
+        step: which checkpoint of a run; None for the newest.
+
+    Raises:
+        FileNotFoundError: if there is no such model or checkpoint.
+        DamagedCheckpointError: if it is damaged.
+    """
+    folder, step = _find_model(path, step)
     if is_weights_folder(folder):
         params, config, saved_step, digest = read_weights(folder)
         if step not in (None, saved_step):
@@ -30,35 +46,76 @@ def read_model(
     return params, config, step, digest
 
 
+def build_model(config: Mapping[str, Any], *, source: str) -> tuple[Networks, Prior]:
+    """The networks and the prior of a saved model.
+
+    Args:
+        config: that it was saved with, as JSON holds it.
+        source: where it is, for errors.
+
+    Raises:
+        OtherNetworksError: if the config has fields that this version does not know.
+    """
+    sizes = dict(image_size=config["image_size"], compute_dtype=config["compute_dtype"])
+    try:
+        inspect.signature(build_networks).bind(**sizes, **config["model"])
+    except TypeError as error:
+        raise OtherNetworksError(
+            f"{source} was saved by another version of this code: config.model has {error}"
+        ) from error
+    networks = build_networks(**sizes, **config["model"])
+    prior = build_prior(
+        config.get("prior"), code_dim=networks.code_dim, compute_dtype=config["compute_dtype"]
+    )
+    return networks, prior
+
+
+def check_params(params: PyTree, networks: Networks, prior: Prior, *, source: str) -> None:
+    """Holds the parameters of E1, E2, G and the prior against those that these would begin with.
+
+    Raises:
+        OtherNetworksError: if names or shapes differ.
+    """
+
+    def init(key: jax.Array) -> PyTree:
+        fresh = networks.init_generator(key)
+        image, mask = networks.example()
+        condition = summarize(networks.encode(fresh, image, mask))
+        return fresh | {"prior": prior.init(key, condition)}
+
+    expected = jax.eval_shape(init, jax.random.key(0))
+    check_structure({name: params.get(name, {}) for name in expected}, expected, source=source)
+
+
 def bundled_models() -> list[str]:
     """The names of the models that come with the package, for `Inpainter.load`."""
     return sorted(folder.name for folder in PRETRAINED.glob("*") if is_weights_folder(folder))
 
 
 def saved_steps(path: str | Path) -> list[int]:
-    """The steps there are, the oldest first; `path` as for `Inpainter.load`.
-
-    Raises:
-        FileNotFoundError: if there is no such model.
-    """
-    folder = _find_model(path)
+    """The steps there are, the oldest first; `path` and errors as for `read_model`."""
+    folder, step = _find_model(path, None)
     if is_weights_folder(folder):
         return [read_weights(folder)[2]]
     from uctgan_jax.checkpoints import Checkpoints
 
     with Checkpoints(folder, read_only=True) as checkpoints:
-        return checkpoints.steps()
+        return checkpoints.steps() if step is None else [step]
 
 
-def _find_model(path: str | Path) -> Path:
-    """The folder of weights or of checkpoints that a path or a name stands for."""
-    folder = Path(path).expanduser()
+def _find_model(path: str | Path, step: int | None) -> tuple[Path, int | None]:
+    """The folder of weights or of checkpoints that a path or a name stands for, and the step."""
+    folder = Path(path)
     if (folder / "checkpoints").is_dir():
-        return folder / "checkpoints"
+        return folder / "checkpoints", step
+    if folder.name.isdecimal() and (folder / "model").is_dir():  # one checkpoint
+        if step not in (None, int(folder.name)):
+            raise FileNotFoundError(f"{path} holds step {folder.name} alone, not {step}")
+        return folder.parent, int(folder.name)
     if folder.is_dir():
-        return folder
+        return folder, step
     if str(path) in bundled_models():
-        return PRETRAINED / path
+        return PRETRAINED / path, step
     raise FileNotFoundError(
         f"{path} is neither a run's workdir, nor a folder of checkpoints or weights, nor one of"
         f" the models that come with the package ({', '.join(bundled_models()) or 'none'})"

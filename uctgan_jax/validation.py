@@ -15,71 +15,74 @@ from absl import logging
 from uctgan_jax import images as host_images
 from uctgan_jax.inpainting.sampler import complete_codes, reconstruct_pictures, sample_normal
 from uctgan_jax.nets import Networks
-from uctgan_jax.train_state import TrainState
-from uctgan_jax.train_step import make_encoder, prior_loss
+from uctgan_jax.preprocess import normalize
+from uctgan_jax.prior import Prior, summarize
+
+PyTree = Any
 
 NUM_PICTURES = 128
-_NUM_DRAWN = 8
-_NUM_SAMPLES = 6
-_NUM_PRIOR_DRAWS = 16
+_NUM_DRAWN = 8  # pictures on a sheet
+_NUM_SAMPLES = 6  # completions of each
 
 
-class HeldOut:
-    """The same held-out pictures at every visit."""
+class Validator:
+    """The same held-out pictures, holes and noise at every visit."""
 
-    def __init__(self, networks: Networks, batch: Mapping[str, np.ndarray], folder: Path):
-        """Takes a batch of `NUM_PICTURES` or fewer, and the folder for the sheets."""
+    def __init__(
+        self, networks: Networks, prior: Prior, batch: Mapping[str, np.ndarray], folder: Path
+    ):
+        """Prepares to validate.
+
+        Args:
+            networks, prior: of the model.
+            batch: `image` uint8 [B, S, S, 3] and `mask` uint8 [B, S, S, 1], 1 = hole, with B of
+                `NUM_PICTURES` or fewer.
+            folder: for the sheets; made if missing.
+        """
         folder.mkdir(exist_ok=True)
         self._folder = folder
         self._batch = batch
         self._writer = clu.asynclib.Pool("samples", max_workers=1)
-        encode = make_encoder(networks)
 
         @jax.jit
-        def look(params: Any, images: jax.Array, masks: jax.Array) -> tuple[jax.Array, ...]:
-            """Completions of the first with codes from N(0, I), reconstructions, prior's loss."""
+        def evaluate(params: PyTree, images: jax.Array, masks: jax.Array) -> tuple[jax.Array, ...]:
             keys = jax.random.split(jax.random.key(0), len(images))
             first = slice(_NUM_DRAWN)
             codes = sample_normal(keys[first], _NUM_SAMPLES, networks.code_dim)
-            completions = complete_codes(networks, params, images[first], masks[first], codes)
+            drawn = complete_codes(networks, prior, params, images[first], masks[first], codes)
             own = reconstruct_pictures(networks, params, images, masks)
-            patches = {
-                "image": networks.to_patches(images),
-                "mask": networks.to_patches(masks),
-            }
-            encoded = encode(params, patches)
-            loss = prior_loss(
-                params["prior"],
-                networks,
-                encoded["mean"],
-                encoded["log_variance"],
-                [encoded["condition"].astype(jnp.float32)],
-                keys,
-                _NUM_PRIOR_DRAWS,
-            )
-            return completions, own, loss
+            image = normalize(networks.to_patches(images))
+            mask = networks.to_patches(masks).astype(jnp.float32)
+            mean, log_variance = networks.project(params, image)
+            condition = summarize(networks.encode(params, image, mask))
+            loss = prior.loss(params.get("prior", {}), mean, log_variance, condition, keys)
+            return drawn, own, loss
 
-        self._look = look
+        self._evaluate = evaluate
 
-    def __enter__(self) -> HeldOut:
+    def __enter__(self) -> Validator:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self._writer.join()
 
-    def visit(self, state: TrainState, *, draw: bool) -> dict[str, float]:
-        """Measures averaged parameters and, if asked, draws `<step>.png` in the background.
+    def validate(self, params: PyTree, *, step: int, draw: bool) -> dict[str, float]:
+        """Measures a model and, if asked, draws `<step>.png` in the background.
+
+        Args:
+            params: `{"projection", "encoder", "generator"}`, and "prior" for a learned one.
+            step: of the run.
+            draw: whether to draw a sheet of completions.
 
         Returns:
-            `reconstruction_hole`, the error in the hole: mean abs(I_r - I_g) over the held-out
-            holes, in [0, 2]. It falls while the networks learn; diversity and realism it cannot
-            tell. And `prior`, the loss of the prior, of the same codes and times at every visit:
-            where it rises while that of training falls, the prior learns by heart.
+            `reconstruction_hole`, mean abs(I_r - I_g) over the held-out holes, in [0, 2]; and
+            `prior`, the prior's loss, with the same noise at every visit: for N(0, I) the KL
+            divergence of the codes in nats. Diversity and realism neither can tell.
         """
         images, masks = self._batch["image"], self._batch["mask"]
-        completions, own, loss = self._look(state.ema_params, images, masks)
+        drawn, own, loss = self._evaluate(params, images, masks)
         if draw and jax.process_index() == 0:
-            self._writer(self._write_sheet)(int(state.step), np.asarray(completions))
+            self._writer(self._write_sheet)(step, np.asarray(drawn))
         errors = np.abs(np.asarray(own, np.float64) - images) / 127.5
         return {
             "reconstruction_hole": float(errors.mean(axis=-1, keepdims=True)[masks > 0].mean()),

@@ -2,8 +2,7 @@
 
 A folder of weights holds `weights.npz`, one array a parameter under its path in the tree
 (`generator.Dense_0.kernel`), and `model.json`: config, step and digest. Arrays are kept as float16,
-half the size, and come back as float32; it moves a completion by at most a level of 255 or two. The
-guide's are rounded further, and compress to 0.6 of that: a worse prior is what it is meant to be.
+half the size, and come back as float32; it moves a completion by at most a level of 255 or two.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import hashlib
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +20,11 @@ import jax
 import numpy as np
 
 from uctgan_jax.files import write_atomically
-from uctgan_jax.nets import Networks
 
 PyTree = Any
 
 WEIGHTS = "weights.npz"
 MODEL = "model.json"
-_GUIDE_BITS = 4  # significant ones of its numbers
-# Not a slash: Flax's spectral norm has slashes in its names.
 SEPARATOR = "."
 # What damaged files raise.
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error)
@@ -63,20 +59,6 @@ def check_structure(saved: PyTree, expected: PyTree, *, source: str) -> None:
         )
 
 
-def check_generator(
-    params: PyTree, networks: Networks, *, source: str, optional: Sequence[str] = ()
-) -> None:
-    """`check_structure` of saved parameters against `Networks.init_generator`'s.
-
-    Of those named `optional` it is no difference that they are missing.
-    """
-    expected = jax.eval_shape(networks.init_generator, jax.random.key(0))
-    expected = {
-        name: tree for name, tree in expected.items() if name in params or name not in optional
-    }
-    check_structure({name: params.get(name, {}) for name in expected}, expected, source=source)
-
-
 def _shapes(tree: PyTree) -> dict[str, tuple[int, ...]]:
     return {
         jax.tree_util.keystr(path, simple=True, separator=SEPARATOR): tuple(leaf.shape)
@@ -104,7 +86,7 @@ def write_weights(folder: Path, params: PyTree, config: Mapping[str, Any], step:
 
     Args:
         folder: where to; made if missing.
-        params: a tree of dicts of float arrays, see `Networks.init_generator`.
+        params: a tree of dicts of float arrays.
         config: of the run, as JSON can hold it.
         step: of the run.
 
@@ -114,8 +96,6 @@ def write_weights(folder: Path, params: PyTree, config: Mapping[str, Any], step:
     halves = {}
     for name, array in flax.traverse_util.flatten_dict(params, sep=SEPARATOR).items():
         array = np.asarray(array, np.float32)
-        if name.startswith("guide" + SEPARATOR):
-            array = _rounded(array, _GUIDE_BITS)
         with np.errstate(over="ignore"):
             half = array.astype(np.float16)
         if not np.isfinite(half).all():
@@ -130,12 +110,6 @@ def write_weights(folder: Path, params: PyTree, config: Mapping[str, Any], step:
     ):
         np.savez_compressed(file, **halves)
         description.write((json.dumps(model, indent=2) + "\n").encode())
-
-
-def _rounded(array: np.ndarray, bits: int) -> np.ndarray:
-    """Numbers with so many significant bits."""
-    fractions, exponents = np.frexp(array)
-    return np.ldexp(np.round(fractions * 2**bits) / 2**bits, exponents)
 
 
 def read_weights(folder: Path) -> tuple[PyTree, dict[str, Any], int, str]:

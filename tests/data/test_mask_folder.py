@@ -126,6 +126,31 @@ def test_a_folder_of_masks_in_the_pipeline(masks):
         eval_batches(Grey(), masks=MaskOptions(f"paired:{masks}"), **options)
 
 
+def test_paired_masks_may_end_in_mask_and_have_any_values(tmp_path):
+    values = np.zeros((20, 20), np.uint8)
+    values[:10] = 1
+    write_image(tmp_path / "a_mask.png", values)
+    colours = np.zeros((20, 20, 3), np.uint8)
+    colours[:5], colours[5:10] = (64, 0, 0), (0, 128, 0)
+    write_image(tmp_path / "b.png", colours)
+    paired = PairedMasks(tmp_path, keys=["a", "b"], image_size=10)
+    assert [paired[i].mean() for i in range(2)] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(("value", "message"), [(0, "empty: no"), (255, "full: every")])
+def test_a_paired_mask_without_a_hole_or_a_known_pixel_is_refused_at_once(
+    masks, tmp_path, value, message
+):
+    write_image(tmp_path / "masks" / "flat.png", np.full((20, 20), value, np.uint8))
+    with pytest.raises(ValueError, match=f"flat.png: the mask is {message} pixel of 10 x 10"):
+        PairedMasks(masks, keys=["set 0/04", "flat"], image_size=10)
+    speck = np.zeros((20, 20), np.uint8)
+    speck[0, 0] = 255
+    write_image(tmp_path / "masks" / "speck.png", speck)
+    with pytest.raises(ValueError, match="speck.png: the mask is empty"):
+        PairedMasks(masks, keys=["speck"], image_size=10)
+
+
 def test_errors(masks, tmp_path):
     with pytest.raises(ValueError, match="0.000 to 1.000"):
         MaskFolder(masks, image_size=10, hole_share=(0.22, 0.28))

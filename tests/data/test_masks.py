@@ -207,3 +207,13 @@ def test_mask_files_that_cannot_be_meant(kind, error, message):
 def test_the_least_hole_is_that_of_any_kind(kind, least):
     options = MaskOptions(kind, hole_share=(0.2, 0.3), region=(0.0, 0.25, 0.5, 0.5))
     assert least_hole_share(options) == least
+
+
+@pytest.mark.parametrize(
+    ("kind", "share", "count"),
+    [("border", 0.01, 0), ("center", 0.999, 32 * 32), ("box,center", 0.999, 32 * 32)],
+)
+def test_holes_that_round_to_nothing_or_everything_are_refused(kind, share, count):
+    options = MaskOptions(kind, hole_share=(share, share))
+    with pytest.raises(ValueError, match=f"hole of {count} of 1024 pixels: it must be neither"):
+        check_mask_options(options, image_size=32)

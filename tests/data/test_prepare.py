@@ -92,6 +92,40 @@ def test_damaged_pictures_are_skipped_and_listed(pictures, tmp_path):
     assert len(open_source(f"tfds:{tmp_path / 'out'}", split="train", image_size=8)) > 40
 
 
+def test_what_is_left_out_is_listed(pictures, tmp_path, monkeypatch, capsys):
+    (pictures / "notes.txt").write_text("no picture")
+    (pictures / "loop").symlink_to(".")
+    (tmp_path / "elsewhere").mkdir()
+    write_image(tmp_path / "elsewhere" / "a.png", np.zeros((9, 9, 3), np.uint8))
+    (pictures / "linked").symlink_to(tmp_path / "elsewhere")
+    # A colon is part of a folder's name, for the source too.
+    monkeypatch.chdir(tmp_path)
+    arguments = ["prepare", f"--input={pictures}", "--output=x:1", "--size=8"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    prepare_module.main()
+    listed = dict(line.split("\t") for line in Path("x:1/skipped.txt").read_text().splitlines())
+    assert listed == {
+        "notes.txt": "not a picture by its ending",
+        "loop": "a link to a folder that it lies in",
+    }
+    printed = capsys.readouterr().out
+    assert "left out 2, listed in x:1/skipped.txt" in printed
+    for spec in ("tfds:x:1", printed.split("--config.data.source=")[1].strip()):
+        sizes = [
+            len(open_source(spec, split=split, image_size=8))
+            for split in ("train", "validation", "test")
+        ]
+        assert sum(sizes) == 61
+
+
+def test_mistakes_on_the_command_line_are_one_line(tmp_path, monkeypatch):
+    for value, message in (("", "the path is empty"), ("~nobody.here/x", "there is no user")):
+        arguments = ["prepare", f"--input={tmp_path}", f"--output={value}", "--size=8"]
+        monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit, match=f"^prepare: .*{message}.*$"):
+            prepare_module.main()
+
+
 def test_names_need_not_be_utf8(pictures, tmp_path):
     damaged, sound = (
         os.fsdecode(bytes(pictures) + name) for name in (b"/a\xe9.png", b"/b\xe9.png")
@@ -143,6 +177,21 @@ def test_disk_room_is_checked_first(pictures, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="60 pictures need about .* has 0.0 GB free"):
         prepare(pictures, tmp_path / "out", size=64, encoding="png")
     assert not list((tmp_path / "out").rglob("*array_record*"))
+
+
+def test_a_disk_that_fills_up_is_an_error_with_the_path(pictures, tmp_path, monkeypatch):
+    class Writer:
+        def __init__(self, *arguments):
+            pass
+
+        def write(self, record):
+            raise RuntimeError("write() failed: No space left on device")
+
+    monkeypatch.setattr(prepare_module, "ArrayRecordWriter", Writer)
+    with pytest.raises(OSError, match="train-00000.partial cannot be written: .*No space left"):
+        prepare(pictures, tmp_path / "out", size=8, num_workers=1)
+    monkeypatch.undo()
+    assert sum(prepare(pictures, tmp_path / "out", size=8)["splits"].values()) == 60
 
 
 def test_errors(pictures, tmp_path):

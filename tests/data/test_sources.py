@@ -78,6 +78,27 @@ def test_folder_reads_its_pictures_and_ignores_other_files(tmp_path):
         np.testing.assert_array_equal(source[i], picture(int(file.stem)))
 
 
+def test_a_folder_names_what_it_leaves_out(tmp_path, caplog):
+    for i in range(3):
+        write_image(tmp_path / f"~{i}:.png", picture(i))
+    (tmp_path / "notes.txt").write_text("no picture")
+    (tmp_path / "loop").symlink_to(".")
+    open_source(f"folder:{tmp_path}", split="train", image_size=32)
+    assert "1 left out, not a picture by its ending: " in caplog.text
+    assert "1 left out, a link to a folder that it lies in: " in caplog.text
+    caplog.clear()
+    for split in ("train", "val", "test"):
+        write_image(tmp_path / split / "a.png", picture(0))
+    open_source(f"folder:{tmp_path}", split="train", image_size=32)
+    assert "5 left out, beside the folders of splits: " in caplog.text
+
+
+@pytest.mark.parametrize("spec", ["folder:~nobody.here/x", "tfds:~nobody.here/x"])
+def test_a_home_of_nobody_is_named(spec, tmp_path):
+    with pytest.raises(ValueError, match="there is no user 'nobody.here'"):
+        open_source(spec, split="train", image_size=32, data_dir=tmp_path)
+
+
 @pytest.mark.parametrize("validation", ["val", "validation"])
 def test_explicit_folders_win(tmp_path, validation):
     for folder in ("train", validation, "test", "other"):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, TiffImagePlugin
 
+from uctgan_jax.decoding import png_chunks
 from uctgan_jax.images import read_image
 from uctgan_jax.inpainting.image_file import read_picture, with_completion, write_picture
 
@@ -113,7 +114,7 @@ def test_16_bits_stay_16_bits(tmp_path, extension, channels):
 def test_profile_of_a_16_bit_picture(tmp_path):
     with_profile, _ = complete_and_write(tmp_path / "8.png", encode(RGB, icc_profile=PROFILE))
     deep = read_picture(encode_deep(DEEP[..., :3]))
-    deep = type(deep)(deep.pixels, deep.stored, with_profile.icc_profile)
+    deep = type(deep)(deep.pixels, deep.stored, with_profile.chunks)
     write_picture(tmp_path / "16.png", with_completion(deep, deep.pixels, HOLE))
     again = read_picture(tmp_path / "16.png")
     assert again.icc_profile == PROFILE
@@ -151,7 +152,7 @@ def test_orientation_is_applied(tmp_path, orientation, pixels):
     hole = HOLE if written.shape[:2] == HOLE.shape else HOLE.T
     ours = written[..., 0] >> 8 if pixels is DEEP else written[..., 0]
     np.testing.assert_array_equal(ours[~hole], upright[~hole])
-    assert "exif" not in Image.open(tmp_path / "out.png").info
+    assert 274 not in Image.open(tmp_path / "out.png").getexif()
 
 
 def test_16_bit_tiff_with_orientation_and_profile(tmp_path):
@@ -171,13 +172,79 @@ def test_16_bit_tiff_with_orientation_and_profile(tmp_path):
     assert picture.icc_profile == PROFILE
 
 
+def with_chunks(png, *chunks):
+    """A PNG with more chunks after its header."""
+    added = b"".join(
+        struct.pack(">I", len(content))
+        + kind
+        + content
+        + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    )
+    return png[:33] + added + png[33:]
+
+
+def chunks_of(path):
+    return dict(png_chunks(path.read_bytes()))
+
+
+@pytest.mark.parametrize("encoded", [encode(RGB), encode_deep(DEEP)], ids=["8 bits", "16 bits"])
+def test_colour_information_of_png_is_kept(tmp_path, encoded):
+    chunks = {
+        b"gAMA": struct.pack(">I", 100000),
+        b"cICP": bytes([9, 16, 0, 1]),
+        b"cHRM": struct.pack(">8I", *range(30000, 30008)),
+        b"pHYs": struct.pack(">IIB", 11811, 11811, 1),
+    }
+    plain = read_picture(encoded)
+    picture, written = complete_and_write(
+        tmp_path / "out.png", with_chunks(encoded, *chunks.items())
+    )
+    np.testing.assert_array_equal(picture.stored, plain.stored)
+    np.testing.assert_array_equal(written[~HOLE], plain.stored[~HOLE])
+    assert chunks.items() <= chunks_of(tmp_path / "out.png").items()
+
+
+@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_exif_and_resolution_are_kept_but_not_the_orientation(tmp_path, format_):
+    exif = oriented(6)
+    exif[271], exif[33432] = "Maker", "(c) A"
+    exif[0x8769] = {36867: "2026:01:01 00:00:00", 0xA002: 16, 0xA003: 12}
+    exif[0x8825] = {1: "N"}
+    data, exif = exif.tobytes(), Image.Exif()  # as PIL takes it for TIFF
+    exif.load(data)
+    complete_and_write(tmp_path / "out.png", encode(RGB, format_, exif=exif, dpi=(300, 300)))
+    with Image.open(tmp_path / "out.png") as out:
+        kept = out.getexif()
+        assert out.size == (12, 16)
+        assert (kept[271], kept[33432]) == ("Maker", "(c) A") and 274 not in kept
+        assert kept.get_ifd(0x8769) == {36867: "2026:01:01 00:00:00"}
+        assert kept.get_ifd(0x8825) == {1: "N"}
+        if format_ in ("JPEG", "PNG", "TIFF"):
+            np.testing.assert_allclose(out.info["dpi"], 300, atol=0.1)
+
+
+def test_damaged_exif_is_dropped(tmp_path):
+    _, written = complete_and_write(tmp_path / "out.png", encode(RGB, exif=b"Exif\0\0II*\0damaged"))
+    np.testing.assert_array_equal(written[~HOLE], RGB[~HOLE])
+    assert b"eXIf" not in chunks_of(tmp_path / "out.png")
+
+
+def test_pictures_wider_than_opencv_reads_are_written(tmp_path):
+    for side in (1_000_001, 2**20 + 3):
+        wide = np.zeros((1, side, 3), np.uint8)
+        wide[0, -1] = 1, 2, 3
+        write_picture(tmp_path / "wide.png", read_picture(encode(wide)))
+        np.testing.assert_array_equal(read_image(tmp_path / "wide.png"), wide)
+
+
 def test_refusals(tmp_path):
     with pytest.raises(FileNotFoundError, match="gone.png"):
         read_picture(tmp_path / "gone.png")
     with pytest.raises(ValueError, match="not a picture"):
         read_picture(b"text")
     wide = encode(RNG.integers(0, 2**30, (4, 4), dtype=np.int32), "TIFF")
-    with pytest.raises(ValueError, match="32 bits a channel"):
+    with pytest.raises(ValueError, match="32 bits a channel: save"):
         read_picture(wide)
     picture = read_picture(encode(RGB))
     with pytest.raises(ValueError, match=r"mask \(12, 15\) must have .* \(12, 16\)"):

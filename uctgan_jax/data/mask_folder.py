@@ -1,8 +1,8 @@
 """Masks from files: `mask.kind = "folder:PATH"` and `"paired:PATH"`.
 
 `folder:PATH` draws any of the masks under PATH whose hole share is in `hole_share`; `paired:PATH`
-takes the mask with the picture's name. Masks are cut and resized as the pictures are, and are
-uint8 {0, 1} [S, S, 1] with 1 = hole, whatever the files' convention.
+takes the mask with the picture's name, or with `_mask` after it. Masks are cut and resized as the
+pictures are, and are uint8 {0, 1} [S, S, 1] with 1 = hole, whatever the files' convention.
 """
 
 import functools
@@ -16,7 +16,14 @@ from tqdm import tqdm
 
 from uctgan_jax.data.masks import check_hole_share
 from uctgan_jax.data.workers import cpu_count
-from uctgan_jax.images import pictures_by_name, pictures_under, read_mask, resize_and_crop
+from uctgan_jax.files import typed_path
+from uctgan_jax.images import check_hole, read_mask, resize_and_crop
+from uctgan_jax.picture_folders import (
+    LeftOut,
+    PictureIndex,
+    describe,
+    pictures_under,
+)
 
 
 class MaskFolder:
@@ -36,16 +43,15 @@ class MaskFolder:
           path: a folder of mask files, at any depth.
           image_size: side of the masks.
           hole_share: (lowest, highest) share of the picture's area, as measured at `image_size`;
-            masks without a hole or without a known pixel are left out.
+            masks without a hole or without a known pixel are left out. How many are left out is
+            logged.
           convention: "white_is_hole" or "black_is_hole".
 
         Raises: FileNotFoundError for a folder without pictures; ValueError if the share makes no
           sense, no mask has it, or a file is damaged.
         """
         check_hole_share(hole_share)
-        files = pictures_under(Path(path).expanduser())
-        if not files:
-            raise FileNotFoundError(f"No mask files in {str(path)!r}.")
+        files = _mask_files(typed_path(str(path)))
         read = functools.partial(_read, image_size=image_size, convention=convention)
         shares, self._packed = [], []
         with ThreadPoolExecutor(cpu_count()) as pool:
@@ -60,6 +66,11 @@ class MaskFolder:
                 f"None of the {len(files)} masks in {str(path)!r} has a hole share in "
                 f"{tuple(hole_share)}: they go from {min(shares):.3f} to {max(shares):.3f}."
             )
+        if len(self._packed) < len(files):
+            logging.info(
+                "Masks in %s: %d of %d have a hole share in %s.",
+                path, len(self._packed), len(files), tuple(hole_share),
+            )  # fmt: skip
         self._image_size = image_size
 
     def __len__(self) -> int:
@@ -72,7 +83,7 @@ class MaskFolder:
 
 
 class PairedMasks:
-    """For each picture the mask of the same name (relative path without ending)."""
+    """For each picture the mask of its name: relative path without ending, with `_mask` or not."""
 
     def __init__(
         self,
@@ -82,28 +93,36 @@ class PairedMasks:
         image_size: int,
         convention: str = "white_is_hole",
     ):
-        """Find the mask of each picture.
+        """Find the mask of each picture, and read all of them once.
 
         Args:
           path: a folder of mask files with the structure of the picture folder.
           keys: the names of the source's pictures.
 
         Raises: FileNotFoundError for a folder without pictures, or a picture without a mask;
-          ValueError for a source whose pictures have no names, or two masks of one name.
+          ValueError for a source whose pictures have no names, two masks of one name, a damaged
+          mask, or one that is empty or full at `image_size`.
         """
         if keys is None:
             raise ValueError(f"Masks paired:{path} need pictures with names: a folder source.")
-        files = pictures_by_name(Path(path).expanduser())
-        missing = [key for key in keys if key not in files]
+        folder = typed_path(str(path))
+        index = PictureIndex(folder)
+        files = [index.find_mask(key) for key in keys]
+        missing = [key for key, file in zip(keys, files, strict=True) if file is None]
         if missing:
             raise FileNotFoundError(
                 f"{len(missing)} of {len(keys)} pictures have no mask in {str(path)!r}; the first "
                 f"is {missing[0]!r}."
             )
-        self._files = [files[key] for key in keys]
+        self._files = files
         self._read = functools.partial(_read, image_size=image_size, convention=convention)
-        some = self._files[:: max(1, len(self._files) // 64)]
-        _warn_if_inverted(path, [float(self._read(file).mean()) for file in some], convention)
+        shares = []
+        with ThreadPoolExecutor(cpu_count()) as pool:
+            masks = tqdm(pool.map(self._read, files), f"masks in {path}", len(files), unit="mask")
+            for file, mask in zip(files, masks, strict=True):
+                check_hole(mask, file, convention=convention)
+                shares.append(float(mask.mean()))
+        _warn_if_inverted(path, shares, convention)
 
     def __getitem__(self, i: int) -> np.ndarray:
         """The mask of picture i: uint8 {0, 1} [image_size, image_size, 1]."""
@@ -113,6 +132,17 @@ class PairedMasks:
 def _read(file: Path, *, image_size: int, convention: str) -> np.ndarray:
     mask = resize_and_crop(read_mask(file, convention=convention) * np.uint8(255), image_size)
     return (mask >= 128).astype(np.uint8)
+
+
+def _mask_files(folder: Path) -> list[Path]:
+    """All pictures under a folder; what is left out is named in the log."""
+    left_out: list[LeftOut] = []
+    files = sorted(pictures_under(folder, left_out))
+    if left_out:
+        logging.warning("Masks in %s: %s", folder, describe(left_out))
+    if not files:
+        raise FileNotFoundError(f"No mask files in {str(folder)!r}.")
+    return files
 
 
 def _warn_if_inverted(path: str | Path, shares: Sequence[float], convention: str) -> None:

@@ -23,10 +23,11 @@ Masks from files are in `mask_folder.py`.
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import cv2
 import numpy as np
+
+from uctgan_jax.files import typed_path
 
 MASK_KINDS = (
     "center", "window", "box", "boxes", "free_form", "blobs", "half", "border", "every_other_line",
@@ -151,17 +152,33 @@ def least_hole_share(options: MaskOptions) -> float:
 def check_mask_options(options: MaskOptions, *, image_size: int) -> None:
     """What is wrong with options that can be told before a mask is read or drawn.
 
-    Raises: ValueError as `draw_masks`, for mask files without a path, and for shares out of their
-      range; FileNotFoundError for a folder that is missing.
+    Raises: ValueError as `draw_masks`, for drawn holes that come out empty or cover everything, for
+      mask files without a path, and for shares out of their range; FileNotFoundError for a folder
+      that is missing.
     """
     kind, _, path = options.kind.partition(":")
     if kind not in _FILE_KINDS:
-        return _check_drawn(options, image_size=image_size)
+        _check_drawn(options, image_size=image_size)
+        for each in options.kind.split(","):
+            _check_holes(dataclasses.replace(options, kind=each), image_size)
+        return
     if not path:
         raise ValueError(f"Mask kind {options.kind!r} must name a folder: {kind}:PATH.")
-    if not Path(path).expanduser().is_dir():
+    if not typed_path(path).is_dir():
         raise FileNotFoundError(f"Mask folder {path!r} does not exist.")
     check_hole_share(options.hole_share)
+
+
+def _check_holes(options: MaskOptions, image_size: int) -> None:
+    """Draws the least and the largest hole of a kind, and some between, and looks at them."""
+    numbers = np.random.default_rng(0).random((16, NUMBERS))
+    numbers[0], numbers[1] = 0.0, 1.0 - 1e-9
+    for count in draw_masks(numbers, options, image_size=image_size).sum(axis=(1, 2, 3)).tolist():
+        if not 0 < count < image_size**2:
+            raise ValueError(
+                f"mask kind {options.kind!r} with hole_share {tuple(options.hole_share)} draws a "
+                f"hole of {count} of {image_size**2} pixels: it must be neither empty nor all"
+            )
 
 
 def check_hole_share(hole_share: Sequence[float]) -> None:

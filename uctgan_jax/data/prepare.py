@@ -8,7 +8,7 @@ quality 95 or, with `--encoding png`, without any loss, and keeps its relative p
 
 The work is done in shards by several processes. A shard is written whole or not at all, so a run
 that was killed goes on where it was when it is started again with the same arguments. Pictures
-that cannot be read are left out and listed in `skipped.txt`.
+that cannot be read, and whatever else is left out, are listed in `skipped.txt` with the reason.
 """
 
 import argparse
@@ -19,8 +19,10 @@ import io
 import json
 import math
 import os
+import shlex
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -30,10 +32,12 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tqdm import tqdm
 
+from uctgan_jax.command_line import forgiving_output
 from uctgan_jax.data.sources import split_folder
 from uctgan_jax.data.workers import check_main_is_guarded, cpu_count, map_in_processes
-from uctgan_jax.files import held_alone, write_text
+from uctgan_jax.files import held_alone, typed_path, write_text
 from uctgan_jax.images import read_image, resize_and_crop
+from uctgan_jax.picture_folders import LeftOut
 
 ENCODINGS = ("jpeg", "png")
 
@@ -71,7 +75,8 @@ def prepare(
       num_workers: processes; default one a processor. The examples do not depend on it.
 
     Returns: `splits`, how many pictures were written by split; `skipped`, (relative path, reason)
-      of the others; `bytes`, the size of all files.
+      of the pictures that cannot be read; `left_out`, the same of what is not taken for a picture,
+      see `picture_folders.pictures_under`; `bytes`, the size of all files.
 
     Raises: FileNotFoundError for a missing folder; ValueError for bad arguments, a folder without
       a readable picture, an output with other contents; OSError when the disk has too little room.
@@ -81,8 +86,9 @@ def prepare(
         raise ValueError(f"Picture size ({size}) must be positive.")
     if encoding not in ENCODINGS:
         raise ValueError(f"Unknown encoding {encoding!r}: must be one of {', '.join(ENCODINGS)}.")
-    folder, output = Path(folder).expanduser().resolve(), Path(output).expanduser().resolve()
-    shards = _plan(folder, shard_pictures)
+    folder, output = Path(folder).resolve(), Path(output).resolve()
+    left_out: list[LeftOut] = []
+    shards = _plan(folder, shard_pictures, left_out)
     if not shards:
         raise ValueError(f"No pictures in {str(folder)!r}.")
     progress = _claim(output, folder, shards, size=size, encoding=encoding)
@@ -99,13 +105,14 @@ def prepare(
             done = map_in_processes(write, missing, num_workers=num_workers or cpu_count())
             for shard, _ in zip(missing, done, strict=True):
                 bar.update(len(shard.names))
-        summary = _finish(output, progress, shards, size=size, encoding=encoding)
+        others = [(os.path.relpath(item.path, folder), item.reason) for item in left_out]
+        summary = _finish(output, progress, shards, others, size=size, encoding=encoding)
     shutil.rmtree(progress)
     return summary
 
 
-def _plan(folder: Path, shard_pictures: int | None) -> list[_Shard]:
-    splits = split_folder(folder)
+def _plan(folder: Path, shard_pictures: int | None, left_out: list[LeftOut]) -> list[_Shard]:
+    splits = split_folder(folder, left_out)
     if shard_pictures is None:
         count = sum(map(len, splits.values()))
         shard_pictures = min(max(math.ceil(count / 64), 64), 4096)
@@ -154,7 +161,7 @@ def _check_disk(
     for name in names[:: max(1, len(names) // 16)]:
         try:
             sample.append(len(_encoded(folder / name, size, encoding)))
-        except (ValueError, OSError):
+        except Exception:  # whatever a damaged picture may raise
             pass
     if not sample:
         return
@@ -181,25 +188,38 @@ def _features(size: int, encoding: str) -> tfds.features.FeaturesDict:
 
 def _write_shard(shard: _Shard, *, folder: Path, progress: Path, size: int, encoding: str) -> None:
     """Write one ArrayRecord file, then what is in it as JSON, whose presence says it is done."""
-    features = _features(size, encoding)
     partial = progress / f"{shard.stem}.partial"
+    try:
+        count, skipped = _write_records(partial, shard.names, folder, size, encoding)
+    except RuntimeError as error:  # as ArrayRecord calls a full disk
+        partial.unlink(missing_ok=True)
+        raise OSError(f"{partial} cannot be written: {error}") from error
+    os.replace(partial, progress / f"{shard.stem}.array_record")
+    bytes_ = (progress / f"{shard.stem}.array_record").stat().st_size
+    result = {"count": count, "bytes": bytes_, "skipped": skipped}
+    write_text(progress / f"{shard.stem}.json", json.dumps(result))
+
+
+def _write_records(
+    path: Path, names: Sequence[str], folder: Path, size: int, encoding: str
+) -> tuple[int, list[tuple[str, str]]]:
+    """How many pictures were written, and (name, reason) of those that cannot be read."""
+    features = _features(size, encoding)
     # Pictures are compressed already.
-    writer = ArrayRecordWriter(str(partial), "group_size:1,uncompressed")
+    writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
     count, skipped = 0, []
-    for name in shard.names:
+    for name in names:
         try:
             picture = _encoded(folder / name, size, encoding)
-        except (ValueError, OSError) as error:
-            skipped.append((name, str(error).removeprefix(f"{folder / name}: ")))
+        except Exception as error:  # whatever a damaged picture may raise
+            reason = str(error) or type(error).__name__
+            skipped.append((name, reason.removeprefix(f"{folder / name}: ")))
             continue
         example = {"image": io.BytesIO(picture), "filename": _as_text(name)}
         writer.write(features.serialize_example(features.encode_example(example)))
         count += 1
     writer.close()
-    os.replace(partial, progress / f"{shard.stem}.array_record")
-    bytes_ = (progress / f"{shard.stem}.array_record").stat().st_size
-    result = {"count": count, "bytes": bytes_, "skipped": skipped}
-    write_text(progress / f"{shard.stem}.json", json.dumps(result))
+    return count, skipped
 
 
 def _as_text(name: str) -> str:
@@ -208,7 +228,13 @@ def _as_text(name: str) -> str:
 
 
 def _finish(
-    output: Path, progress: Path, shards: list[_Shard], *, size: int, encoding: str
+    output: Path,
+    progress: Path,
+    shards: list[_Shard],
+    left_out: list[tuple[str, str]],
+    *,
+    size: int,
+    encoding: str,
 ) -> dict:
     """Give the shards their final names and describe them. Done again after a kill, it goes on."""
     results = {shard: json.loads((progress / f"{shard.stem}.json").read_text()) for shard in shards}
@@ -240,8 +266,8 @@ def _finish(
             )
         )
     skipped = [tuple(pair) for shard in shards for pair in results[shard]["skipped"]]
-    lines = [f"{_as_text(name)}\t{_as_text(why)}\n" for name, why in skipped]
-    (output / "skipped.txt").write_text("".join(lines), encoding="utf-8")
+    lines = [f"{_as_text(name)}\t{_as_text(why)}\n" for name, why in [*skipped, *left_out]]
+    write_text(output / "skipped.txt", "".join(lines))
     tfds.folder_dataset.write_metadata(
         data_dir=output,
         features=_features(size, encoding),
@@ -253,6 +279,7 @@ def _finish(
     return {
         "splits": {split.name: split.num_examples for split in splits},
         "skipped": skipped,
+        "left_out": left_out,
         "bytes": sum(split.num_bytes for split in splits),
     }
 
@@ -265,18 +292,23 @@ def main() -> None:
     parser.add_argument("--encoding", choices=ENCODINGS, default="jpeg", help="png loses nothing")
     args = parser.parse_args()
     try:
-        summary = prepare(args.input, args.output, size=args.size, encoding=args.encoding)
+        folder, output = typed_path(args.input), typed_path(args.output)
+        summary = prepare(folder, output, size=args.size, encoding=args.encoding)
     except (ValueError, OSError) as error:
-        raise SystemExit(f"prepare: {error}") from error
+        line = str(error).partition("\n")[0]
+        raise SystemExit(f"prepare: {line}") from error
     splits = ", ".join(f"{split} {count}" for split, count in summary["splits"].items())
-    print(f"{args.output}: {splits} pictures, {summary['bytes'] / 1e6:.1f} MB")
-    if summary["skipped"]:
-        reasons = Counter(reason for _, reason in summary["skipped"])
-        print(f"skipped {len(summary['skipped'])}, listed in {args.output}/skipped.txt:")
-        for reason, count in reasons.most_common(10):
-            print(f"  {count} x {reason}")
-    print(f"train on it with --config.data.source=tfds:{Path(args.output).resolve()}")
+    print(f"{output}: {splits} pictures, {summary['bytes'] / 1e6:.1f} MB")
+    for kind in ("skipped", "left_out"):
+        if summary[kind]:
+            reasons = Counter(reason for _, reason in summary[kind])
+            listed = output / "skipped.txt"
+            print(f"{kind.replace('_', ' ')} {len(summary[kind])}, listed in {listed}:")
+            for reason, count in reasons.most_common(10):
+                print(f"  {count} x {reason}")
+    print(f"train on it with --config.data.source={shlex.quote(f'tfds:{output.resolve()}')}")
 
 
 if __name__ == "__main__":
-    main()
+    with forgiving_output():
+        main()

@@ -23,7 +23,15 @@ from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
 from uctgan_jax.avatars.dataset import DEFAULT_EXAMPLES, prepared_avatars
-from uctgan_jax.images import SUFFIXES, picture_name, pictures_under, read_image
+from uctgan_jax.files import typed_path
+from uctgan_jax.images import read_image
+from uctgan_jax.picture_folders import (
+    SUFFIXES,
+    LeftOut,
+    describe,
+    picture_name,
+    pictures_under,
+)
 
 SPLITS = ("train", "validation", "test")
 
@@ -93,8 +101,8 @@ def open_source(
     """
     if split not in SPLITS:
         raise ValueError(f"Unknown split {split!r}: must be one of {', '.join(SPLITS)}.")
-    data_dir = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
-    data_dir = data_dir.expanduser()
+    data_dir = str(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    data_dir = typed_path(data_dir)
     kind, _, argument = spec.partition(":")
     if spec == "avatars":
         builder = prepared_avatars(
@@ -105,7 +113,7 @@ def open_source(
         )
         return TfdsSource(builder, split=split, name="avatars", max_corrupt=max_corrupt)
     if kind == "folder" and argument:
-        return FolderSource(argument, split=split, max_corrupt=max_corrupt)
+        return FolderSource(typed_path(argument), split=split, max_corrupt=max_corrupt)
     if kind == "tfds" and argument:
         builder = _prepared_tfds(argument, data_dir)
         return TfdsSource(builder, split=split, name=spec, max_corrupt=max_corrupt)
@@ -157,9 +165,15 @@ class FolderSource(_TolerantSource):
     """All pictures under a folder, at any depth: see `split_folder` for which are in a split."""
 
     def __init__(self, path: str | Path, *, split: str, max_corrupt: int = 0):
-        """Raises: as `split_folder`; ValueError for a split without pictures."""
+        """What is left out is named in the log.
+
+        Raises: as `split_folder`; ValueError for a split without pictures.
+        """
         super().__init__(f"folder:{path}", max_corrupt)
-        splits = split_folder(path)
+        left_out: list[LeftOut] = []
+        splits = split_folder(path, left_out)
+        if left_out:
+            logging.warning("%s: %s", self.name, describe(left_out))
         self.paths = splits[split]
         if not self.paths:
             counts = ", ".join(f"{name} {len(paths)}" for name, paths in splits.items())
@@ -167,7 +181,7 @@ class FolderSource(_TolerantSource):
                 f"No pictures for split {split!r} in {str(path)!r} (found: {counts}; "
                 f"known endings: {' '.join(SUFFIXES)})."
             )
-        self._folder = Path(path).expanduser()
+        self._folder = Path(path)
 
     @property
     def keys(self) -> list[str]:
@@ -180,8 +194,8 @@ class FolderSource(_TolerantSource):
         return read_image(self.paths[i])
 
 
-def split_folder(path: str | Path) -> dict[str, list[Path]]:
-    """The pictures under a folder, at any depth, by split; hidden files and folders are ignored.
+def split_folder(path: str | Path, left_out: list[LeftOut] | None = None) -> dict[str, list[Path]]:
+    """The pictures under a folder, at any depth, by split, see `pictures_under`.
 
     A folder `train`, `validation` (or `val`) or `test` directly inside is that split, and pictures
     outside of these folders are ignored. Splits without a folder of their own are taken out of
@@ -189,9 +203,12 @@ def split_folder(path: str | Path) -> dict[str, list[Path]]:
     to `path`: 90 % train, 5 % validation, 5 % test. Adding files does not move a file to another
     split, except in a folder so small that a split would be empty: it then gets one picture.
 
+    Args:
+      left_out: takes up the files and folders that are left out.
+
     Raises: FileNotFoundError for a missing folder.
     """
-    folder = Path(path).expanduser()
+    folder = Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"Picture folder {str(path)!r} does not exist.")
     splits: dict[str, list[Path]] = {split: [] for split in SPLITS}
@@ -199,9 +216,13 @@ def split_folder(path: str | Path) -> dict[str, list[Path]]:
     for split, names in _SPLIT_FOLDERS.items():
         for child in (folder / name for name in names):
             if child.is_dir():
-                splits[split] += pictures_under(child)
+                splits[split] += pictures_under(child, left_out)
                 explicit.add(split)
-    pool = splits["train"] if explicit else pictures_under(folder)
+    if explicit:
+        pool = splits["train"]
+        _leave_out_others(folder, left_out)
+    else:
+        pool = pictures_under(folder, left_out)
     hashed = [split for split in SPLITS[1:] if split not in explicit]
     # By position from 0 to 100: train, then validation, then test.
     rest = sorted((_hash_percent(file.relative_to(folder)), file) for file in pool)
@@ -214,6 +235,14 @@ def split_folder(path: str | Path) -> dict[str, list[Path]]:
         rest = rest[:first]
     splits["train"] = sorted(file for _, file in rest)
     return splits
+
+
+def _leave_out_others(folder: Path, left_out: list[LeftOut] | None) -> None:
+    """What lies beside the folders of splits."""
+    known = {name for names in _SPLIT_FOLDERS.values() for name in names}
+    if left_out is not None:
+        others = sorted(child for child in folder.iterdir() if child.name not in known)
+        left_out += [LeftOut(child, "beside the folders of splits") for child in others]
 
 
 def _hash_percent(relative: Path) -> float:
@@ -281,7 +310,8 @@ def _prepared_tfds(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:
     """The set NAME[/CONFIG][:VERSION] as it lies on disk: neither its code nor TensorFlow."""
     path, _, version = name.partition(":")
     folder = data_dir / path
-    for one_set in (folder, Path(path).expanduser().absolute()):  # as `prepare` writes it
+    # As `prepare` writes it: a folder, whose name may have a colon.
+    for one_set in (data_dir / name, typed_path(name).absolute(), folder):
         if (one_set / "dataset_info.json").exists():
             return tfds.builder_from_directory(one_set)
     versions = [

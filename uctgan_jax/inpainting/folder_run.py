@@ -1,21 +1,22 @@
 """From picture files to folders of completions: one picture, or a whole folder of them.
 
-The completions of a picture are a folder: `000.png`, `001.png` ..., all of them side by side in
+The completions of a picture are a folder: `000.png`, `001.png` ..., some of them side by side in
 `grid.png`, a walk from one to another in `walk.gif` if it is asked for, and `scores.json`. That one
-says what all of it was made from. It is written first without the scores and last with them, so it
-also tells what is finished.
+says what all of it was made from, with digests of what was read and written. It is written first
+without the scores and last with them, so it also tells what is finished.
 """
 
 from __future__ import annotations
 
 import collections
-import functools
+import contextlib
+import errno
 import hashlib
 import json
 import queue
 import sys
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -23,43 +24,47 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from uctgan_jax.files import make_writable, write_text
-from uctgan_jax.images import (
-    contact_sheet,
-    pictures_by_name,
-    read_mask,
-    resize,
-    write_image,
+from uctgan_jax.files import (
+    InputFile,
+    held_alone,
+    make_writable,
+    read_input,
+    remove_leftovers,
+    write_text,
 )
+from uctgan_jax.images import check_hole, contact_sheet, read_mask, resize, write_image
 from uctgan_jax.inpainting.animation import write_walk
-from uctgan_jax.inpainting.image_file import read_picture, with_completion, write_picture
-from uctgan_jax.inpainting.inpainter import Inpainter
+from uctgan_jax.inpainting.image_file import Picture, read_picture, with_completion, write_picture
+from uctgan_jax.inpainting.inpainter import Completions, Inpainter
 from uctgan_jax.inpainting.interpolation import interpolate
+from uctgan_jax.inpainting.pairs import Pair
 
 GRID = "grid.png"
 WALK = "walk.gif"
 SCORES = "scores.json"
 SUMMARY = "summary.json"
 
+_GRID_COLUMNS, _GRID_ROWS = 16, 16  # of completions: a sheet of 4,700 px a side at most
 _WALK_STEPS = 24
 _WALK_STEPS_AT_ONCE = 8  # as many as there are completions by default: nothing more to compile
 _WALK_SIDES = 256, 512  # pixels: a small picture is enlarged, a large one would be a huge file
 # While one picture of a device is computed, others are read or written: encoding PNG is most of the
 # work of the host.
 _PICTURES_A_DEVICE = 4
+_DISK_ERRORS = errno.ENOSPC, errno.EDQUOT, errno.EROFS  # other pictures would meet them, too
 
 
 def complete_file(
     inpainter: Inpainter,
-    image: str | Path,
-    mask: str | Path,
+    image: str | Path | InputFile,
+    mask: str | Path | InputFile,
     output: str | Path,
     *,
     num_samples: int = 8,
     seed: int = 0,
     temperature: float = 1.0,
     select: str | None = None,
-    instances: Sequence[str | Path] = (),
+    instances: Sequence[str | Path | InputFile] = (),
     mask_convention: str = "white_is_hole",
     walk: tuple[int, int] | None = None,
     skip_finished: bool = False,
@@ -68,7 +73,7 @@ def complete_file(
 
     Args:
         inpainter: the model.
-        image: the picture, of any size and format; see `picture.read_picture`.
+        image: the picture, of any size and format; see `image_file.read_picture`.
         mask: its mask, of the same size; see `images.read_mask`.
         output: the folder; made if missing. What an earlier run wrote there is removed, and
             nothing else.
@@ -83,21 +88,19 @@ def complete_file(
         Whether there was anything to do.
 
     Raises:
-        FileNotFoundError: a missing file.
-        ValueError: a file that is damaged, of the wrong size or would be overwritten, or a value
-            out of its range.
+        OSError: a file that is missing or cannot be written, with its path.
+        ValueError: a file that is damaged, of the wrong size or would be overwritten, a mask that
+            is empty or full, a value out of its range, or an `output` that another run writes to.
     """
-    image, mask, output, *instances = (
-        Path(path).expanduser() for path in (image, mask, output, *instances)
-    )
+    image, mask, *instances = (read_input(path) for path in (image, mask, *instances))
+    output = Path(output)
     names = [_file_name(number) for number in range(len(instances) or num_samples)]
     check_walk(walk, len(names))
     origin = {
-        "image": {"file": image.name, "sha256": _file_digest(image)},
-        "mask": {"file": mask.name, "sha256": _file_digest(mask)},
-        "instances": [{"file": i.name, "sha256": _file_digest(i)} for i in instances],
-        "checkpoint": {"step": inpainter.step, "digest": inpainter.digest},
-        "guidance": inpainter.networks.guidance,
+        "image": _describe(image),
+        "mask": _describe(mask),
+        "instances": [_describe(instance) for instance in instances],
+        **_describe_model(inpainter),
         "num_samples": len(names),
         "seed": None if instances else int(seed),
         "temperature": None if instances else float(temperature),
@@ -105,142 +108,196 @@ def complete_file(
         "mask_convention": mask_convention,
         "walk": None if walk is None else [int(number) for number in walk],
     }
-    if skip_finished and _is_finished(output, origin):
-        return False
-    earlier = _earlier_files(output)
-    written = (*names, GRID, *[WALK] * (walk is not None), SCORES)
-    replaced = {(output / name).resolve() for name in (*written, *earlier)}
-    for path in (image, mask, *instances):
-        if path.resolve() in replaced:
-            raise ValueError(f"{path} would be overwritten: choose another output than {output}")
-
-    picture = read_picture(image)
-    hole = read_mask(mask, convention=mask_convention, size=picture.pixels.shape[:2])
-    references = [read_picture(path).pixels for path in instances]
-    result = inpainter.complete(
-        picture.pixels,
-        hole,
-        num_samples=num_samples,
-        seed=seed,
-        temperature=temperature,
-        select=select,
-        instances=references or None,
-    )
-    for name in earlier:
-        (output / name).unlink(missing_ok=True)
-    # So that a later run knows what to remove if this one is broken off.
-    _write_scores(output, origin, [None] * len(names))
-    for name, completion in zip(names, result.images, strict=True):
-        write_picture(output / name, with_completion(picture, completion, hole))
-    write_image(output / GRID, _grid(picture.pixels, hole, result.images, references))
-    if walk is not None:
-        frames = _walk_frames(inpainter, picture.pixels, hole, result.codes[list(walk)])
-        write_walk(output / WALK, frames)
-    scores = [
-        {"file": name, "realism": _json_number(real), "difference": _json_number(different)}
-        for name, real, different in zip(names, result.realism, result.difference, strict=True)
-    ]
-    _write_scores(output, origin, scores)
+    with _held_folder(output):
+        if skip_finished and _is_finished(output, origin):
+            return False
+        written = [*names, GRID, *[WALK] * (walk is not None), SCORES]
+        earlier = _earlier_files(output)
+        _check_inputs_stay(output, {*written, *earlier}, (image, mask, *instances))
+        picture, hole = read_pair(image, mask, mask_convention)
+        references = [read_picture(instance).pixels for instance in instances]
+        result = inpainter.complete(
+            picture.pixels,
+            hole,
+            num_samples=num_samples,
+            seed=seed,
+            temperature=temperature,
+            select=select,
+            instances=references or None,
+        )
+        frames = None
+        if walk is not None:
+            frames = _walk_frames(inpainter, picture.pixels, hole, result.codes[list(walk)])
+        _remove(output, earlier)
+        try:
+            # First, so that a later run knows what to remove if this one is broken off.
+            _write_scores(output, origin, [None] * len(names), {})
+            _write_pictures(output, picture, hole, result.images, references, frames)
+            _write_scores(output, origin, _scores(names, result), _digests(output, written[:-1]))
+        except OSError:  # A full disk: leave room for the summary.
+            _remove(output, written)
+            raise
     return True
 
 
+def read_pair(
+    image: InputFile, mask: InputFile, mask_convention: str
+) -> tuple[Picture, np.ndarray]:
+    """A picture and its mask, uint8 {0, 1} [H, W, 1].
+
+    Raises:
+        ValueError: a damaged file, a mask of another size, or one that is empty or full.
+    """
+    picture = read_picture(image)
+    hole = read_mask(mask, convention=mask_convention, size=picture.pixels.shape[:2])
+    check_hole(hole, mask, convention=mask_convention)
+    return picture, hole
+
+
+def _write_pictures(
+    output: Path,
+    picture: Picture,
+    hole: np.ndarray,
+    completions: np.ndarray,
+    references: Sequence[np.ndarray],
+    frames: np.ndarray | None,
+) -> None:
+    for number, completion in enumerate(completions):
+        write_picture(output / _file_name(number), with_completion(picture, completion, hole))
+    write_image(output / GRID, _grid(picture.pixels, hole, completions, references))
+    if frames is not None:
+        write_walk(output / WALK, frames)
+
+
 def complete_folder(
-    inpainter: Inpainter,
-    pairs: Mapping[str, tuple[Path, Path]],
-    output: str | Path,
-    *,
-    failed: Mapping[str, str] | None = None,
-    **options: Any,
+    inpainter: Inpainter, pairs: Iterable[Pair], output: str | Path, **options: Any
 ) -> dict[str, Any]:
     """Completes many pictures, each into a folder of its own name under `output`.
 
     Every device works on pictures of its own, in the shapes of the model alone. Pictures that are
-    finished are left alone; one that fails does not stop the others.
+    finished are left alone. One that fails, for whatever reason, does not stop the others; only a
+    disk that is full does.
 
     Args:
         inpainter: the model, on all devices that are to work.
-        pairs: name -> picture and mask, see `pair_files`.
+        pairs: what `pairs.pair_files` found; any number, gone through once.
         output: the folder; made if missing.
-        failed: pictures that are known to fail, name -> reason, for the summary.
         **options: as for `complete_file`.
 
     Returns:
         What is also written to `OUTPUT/summary.json`: `completed` and `already_finished`, numbers
-        of pictures; `failed`, name -> reason; the `checkpoint`; and the `guidance`.
+        of pictures; `failed`, name -> reason; `left_out`, path -> reason, of files and folders that
+        are no pictures to complete; `stopped`, None or why the run ended early; and the
+        `checkpoint`.
+
+    Raises:
+        OSError: if `output` or the summary cannot be written.
+        ValueError: if another run writes to `output`.
     """
-    output = Path(output).expanduser()
+    output = Path(output)
     make_writable(output)
+    options["instances"] = [read_input(path) for path in options.get("instances", ())]
+    with _held_folder(output):
+        (output / SUMMARY).unlink(missing_ok=True)  # Until this run has come to its end.
+        counts, failed, stopped = _complete_all(inpainter, pairs, output, options)
+        left_out = {}
+        for item in getattr(pairs, "left_out", ()):
+            (failed if item.is_lost else left_out)[str(item.path)] = item.reason
+        summary = {
+            "completed": counts[True],
+            "already_finished": counts[False],
+            "failed": dict(sorted(failed.items())),
+            "left_out": dict(sorted(left_out.items())),
+            "stopped": stopped,
+            **_describe_model(inpainter),
+        }
+        write_text(output / SUMMARY, json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def _complete_all(
+    inpainter: Inpainter, pairs: Iterable[Pair], output: Path, options: Mapping[str, Any]
+) -> tuple[collections.Counter[bool], dict[str, str], str | None]:
+    """How many were completed and were finished already, why others failed, why it ended early."""
     free: queue.SimpleQueue[Inpainter] = queue.SimpleQueue()
     on_each_device = [inpainter.on_device(device) for device in inpainter.devices]
     for worker in on_each_device * _PICTURES_A_DEVICE:
         free.put(worker)
 
-    def complete(name: str) -> bool:
+    def complete(pair: Pair) -> bool:
+        if pair.mask is None:
+            raise ValueError("no mask of this name")
+        if pair.name == SUMMARY:
+            raise ValueError(f"the run's own {SUMMARY} has this name: rename the picture")
         worker = free.get()
         try:
             with jax.default_device(worker.devices[0]):  # LPIPS has no device of its own
                 return complete_file(
-                    worker, *pairs[name], output / name, skip_finished=True, **options
+                    worker,
+                    pair.image,
+                    pair.mask,
+                    output / pair.name,
+                    skip_finished=True,
+                    **options,
                 )
         finally:
             free.put(worker)
 
-    counts, reasons = collections.Counter(), dict(failed or {})
-    pool = ThreadPoolExecutor(len(inpainter.devices) * _PICTURES_A_DEVICE)
+    counts: collections.Counter[bool] = collections.Counter()
+    failed: dict[str, str] = {}
+    stopped = None
+    slots = len(inpainter.devices) * _PICTURES_A_DEVICE
+    pool = ThreadPoolExecutor(slots)
+    running: dict[Future[bool], str] = {}
+    progress = tqdm(total=len(pairs) if isinstance(pairs, Sized) else None, unit="picture")
+
+    def collect(done: Iterable[Future[bool]]) -> None:
+        nonlocal stopped
+        for future in done:
+            name = running.pop(future)
+            progress.update()
+            try:
+                counts[future.result()] += 1
+            except Exception as error:  # of this picture alone, unless the disk is full
+                failed[name] = _reason(error)
+                progress.write(f"{name}: {failed[name]}", file=sys.stderr)
+                if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
+                    stopped = failed[name]
+
     try:
-        futures = {pool.submit(complete, name): name for name in pairs}
-        with tqdm(as_completed(futures), total=len(futures), unit="picture") as progress:
-            for future in progress:
-                try:
-                    counts[future.result()] += 1
-                except (OSError, ValueError, MemoryError) as error:
-                    reason = str(error) or type(error).__name__
-                    reasons[futures[future]] = reason
-                    progress.write(f"{futures[future]}: {reason}", file=sys.stderr)
+        for pair in pairs:
+            if stopped is not None:
+                break
+            running[pool.submit(complete, pair)] = pair.name
+            if len(running) >= 2 * slots:
+                collect(wait(running, return_when=FIRST_COMPLETED).done)
+        collect(wait(running).done)
     finally:
         pool.shutdown(cancel_futures=True)
-    summary = {
-        "completed": counts[True],
-        "already_finished": counts[False],
-        "failed": dict(sorted(reasons.items())),
-        "checkpoint": {"step": inpainter.step, "digest": inpainter.digest},
-        "guidance": inpainter.networks.guidance,
-    }
-    write_text(output / SUMMARY, json.dumps(summary, indent=2) + "\n")
-    return summary
+        progress.close()
+    return counts, failed, stopped
 
 
-def pair_files(
-    images: str | Path, masks: str | Path, output: str | Path
-) -> tuple[dict[str, tuple[Path, Path]], dict[str, str]]:
-    """The pictures of a folder and their masks, by name: the relative path without its ending.
+@contextlib.contextmanager
+def _held_folder(output: Path) -> Iterator[None]:
+    """The folder of this run alone, without leftovers of killed ones; removed again if empty."""
+    output.mkdir(parents=True, exist_ok=True)
+    with held_alone(output, busy=f"{output}: another run is writing to this folder"):
+        try:
+            remove_leftovers(output)
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # It holds something, as it should.
+                output.rmdir()
 
-    Args:
-        images, masks: folders of picture files, at any depth.
-        output: where the completions will go.
 
-    Returns:
-        name -> picture and mask; and, of pictures without a mask, name -> reason.
-
-    Raises:
-        FileNotFoundError: a folder that is missing or holds no pictures.
-        ValueError: two files of one name, no pair at all, or one folder inside another, where the
-            next run would take completions or masks for pictures.
-    """
-    images, masks, output = (Path(p).expanduser() for p in (images, masks, output))
-    folders = {"images": images, "masks": masks, "output": output}
-    for name, folder in folders.items():
-        for other_name, other in folders.items():
-            if name != other_name and folder.resolve().is_relative_to(other.resolve()):
-                raise ValueError(f"{name} ({folder}) must not lie in {other_name} ({other})")
-    image_files, mask_files = pictures_by_name(images), pictures_by_name(masks)
-    pairs = {n: (file, mask_files[n]) for n, file in image_files.items() if n in mask_files}
-    if not pairs:
-        raise ValueError(
-            f"no picture in {images} has a mask of its name in {masks}: the first picture is"
-            f" {next(iter(image_files))!r}, the first mask {next(iter(mask_files))!r}"
-        )
-    return pairs, {n: f"no mask of this name in {masks}" for n in image_files if n not in pairs}
+def _check_inputs_stay(output: Path, replaced: Iterable[str], inputs: Iterable[InputFile]) -> None:
+    paths = {(output / name).resolve() for name in replaced}
+    for file in inputs:
+        if file.path.resolve() in paths:
+            raise ValueError(
+                f"{file.path} would be overwritten: choose another output than {output}"
+            )
 
 
 def check_walk(walk: tuple[int, int] | None, num_completions: int) -> None:
@@ -260,12 +317,21 @@ def _grid(
     completions: np.ndarray,
     references: Sequence[np.ndarray],
 ) -> np.ndarray:
-    """Picture, masked picture and completions side by side, under each the reference it follows."""
-    rows = [[image, np.where(hole > 0, np.uint8(128), image), *completions]]
-    if references:
-        blank = np.full((1, 1, 3), 255, np.uint8)
-        rows.append([blank, blank, *references])
-    labels = ["input", "masked", *(f"{number:03d}" for number in range(len(completions)))]
+    """Picture, masked picture and completions side by side, under each the reference it follows.
+
+    Up to 16 completions a row, and 16 rows; the first row's numbers stand above.
+    """
+    shown = min(len(completions), _GRID_COLUMNS * _GRID_ROWS)
+    columns = min(shown, _GRID_COLUMNS)
+    blank = np.full((1, 1, 3), 255, np.uint8)
+    rows = []
+    for start in range(0, shown, columns):
+        part = slice(start, min(start + columns, shown))
+        given = [blank, blank] if rows else [image, np.where(hole > 0, np.uint8(128), image)]
+        rows.append([*given, *completions[part]])
+        if references:
+            rows.append([blank, blank, *references[part]])
+    labels = ["input", "masked", *map("{:03d}".format, range(columns))]
     return contact_sheet(rows, labels=labels, cell=min(256, max(96, *image.shape[:2])))
 
 
@@ -284,22 +350,33 @@ def _walk_frames(
     return np.stack(frames)
 
 
+def _scores(names: Sequence[str], result: Completions) -> list[dict[str, Any]]:
+    return [
+        {"file": name, "realism": _json_number(real), "difference": _json_number(different)}
+        for name, real, different in zip(names, result.realism, result.difference, strict=True)
+    ]
+
+
 def _write_scores(
-    output: Path, origin: Mapping[str, Any], scores: Sequence[Mapping[str, Any] | None]
+    output: Path,
+    origin: Mapping[str, Any],
+    scores: Sequence[Mapping[str, Any] | None],
+    files: Mapping[str, str],
 ) -> None:
-    """Writes what the completions of a folder were made from, and their scores or None for each."""
-    output.mkdir(parents=True, exist_ok=True)
-    write_text(output / SCORES, json.dumps({**origin, "completions": scores}, indent=2) + "\n")
+    """Writes what a folder was made from, the scores or None for each, and its files' digests."""
+    contents = {**origin, "completions": scores, "files": files}
+    write_text(output / SCORES, json.dumps(contents, indent=2) + "\n")
 
 
 def _is_finished(output: Path, origin: Mapping[str, Any]) -> bool:
-    """Whether a folder holds all the completions of this origin."""
+    """Whether a folder holds all the completions of this origin, as they were written."""
     try:
         scores = json.loads((output / SCORES).read_text())
-        files = [completion["file"] for completion in scores.pop("completions")]
-        files += [GRID] + [WALK] * (origin["walk"] is not None)
-        return scores == origin and all((output / file).is_file() for file in files)
-    except (OSError, ValueError, LookupError, AttributeError, TypeError):  # also not one of ours
+        names = [completion["file"] for completion in scores.pop("completions")]
+        names += [GRID] + [WALK] * (origin["walk"] is not None)
+        files = scores.pop("files")
+        return scores == origin and {*files} == {*names} and _digests(output, names) == files
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return False
 
 
@@ -317,18 +394,34 @@ def _earlier_files(output: Path) -> list[str]:
     return [*map(_file_name, range(count)), GRID, *[WALK] * walked, SCORES]
 
 
-@functools.lru_cache(maxsize=64)  # instances are the same for all pictures of a folder
-def _digest_of(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _remove(output: Path, names: Iterable[str]) -> None:
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            (output / name).unlink()
 
 
-def _file_digest(path: Path) -> str:
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: no such file") from None
-    return _digest_of(path, status.st_size, status.st_mtime_ns)
+def _describe(file: InputFile) -> dict[str, str]:
+    return {"file": file.path.name, "sha256": file.sha256}
+
+
+def _describe_model(inpainter: Inpainter) -> dict[str, Any]:
+    return {"checkpoint": {"step": inpainter.step, "digest": inpainter.digest}}
+
+
+def _digests(output: Path, names: Iterable[str]) -> dict[str, str]:
+    digests = {}
+    for name in names:
+        with (output / name).open("rb") as file:
+            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
+
+
+def _reason(error: Exception) -> str:
+    """One line that says why a picture failed."""
+    text = str(error).partition("\n")[0]
+    if isinstance(error, OSError | ValueError) and text:
+        return text
+    return f"{type(error).__name__}: {text}".removesuffix(": ")
 
 
 def _json_number(value: float) -> float | None:

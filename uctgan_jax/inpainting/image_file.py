@@ -1,29 +1,34 @@
 """Picture files that are completed and written again, with all that the model does not look at.
 
-The model sees 8-bit RGB. A file may hold more: 16 bits a channel, transparency, a colour profile.
-A `Picture` carries both, so that what is written is the file itself outside the hole.
+The model sees 8-bit RGB. A file may hold more: 16 bits a channel, transparency, colour information,
+EXIF. A `Picture` carries all of it, so that what is written is the file itself outside the hole.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
+from uctgan_jax.decoding import ORIENTATION, PNG, decode, open_picture, png_chunks
 from uctgan_jax.files import write_atomically
-from uctgan_jax.images import decode_opencv, name_of, read_image, too_large
+from uctgan_jax.images import Source, name_of, over_white, read_bytes
 
-_PNG = b"\x89PNG\r\n\x1a\n"
-_TIFF = (b"II*\0", b"MM\0*")
-# Formats of 16 bits a channel that PIL reads with 8 or not at all: also PNM and JPEG 2000.
-_MAYBE_DEEP = (_PNG, *_TIFF, b"P5", b"P6", b"\0\0\0\x0cjP  \r\n\x87\n")
-_ORIENTATION_TAG = 274
+# Chunks of a PNG that say what its values mean. PIL tells of the profile, chunk iCCP.
+_COLOUR_CHUNKS = (b"cICP", b"gAMA", b"cHRM", b"sRGB", b"mDCV", b"cLLI")
+# Of the many tags of a TIFF those that describe its picture: description, maker, model, resolution
+# (3), software, date, artist, host, copyright.
+_TIFF_TAGS = (270, 271, 272, 282, 283, 296, 305, 306, 315, 316, 33432)
+_EXIF_DIRECTORIES = (0x8769, 0x8825)  # EXIF's own and GPS
+_EXIF_SIZE = (0xA002, 0xA003)  # width and height, which turning exchanges
 
 
 @dataclass(frozen=True)
@@ -33,47 +38,42 @@ class Picture:
     Attributes:
         pixels: uint8 RGB [H, W, 3], upright: what is completed. Transparent parts lie over white.
         stored: uint8 or uint16 [H, W, 3 or 4], upright: RGB or RGBA as the file has them.
-        icc_profile: the RGB colour profile of both, if there is one.
+        chunks: what a PNG of them says besides, by kind of chunk: `cICP`, `iCCP` (compressed),
+            `gAMA`, `cHRM`, `sRGB`, `mDCV`, `cLLI`, `pHYs` and `eXIf`.
     """
 
     pixels: np.ndarray
     stored: np.ndarray
-    icc_profile: bytes | None = None
+    chunks: Mapping[bytes, bytes] = field(default_factory=dict)
+
+    @property
+    def icc_profile(self) -> bytes | None:
+        """The RGB colour profile, if there is one."""
+        chunk = self.chunks.get(b"iCCP")
+        return None if chunk is None else zlib.decompress(chunk[chunk.index(b"\0") + 2 :])
 
 
-def read_picture(source: str | Path | bytes) -> Picture:
-    """Reads a picture file, or its bytes, of any format that `read_image` knows.
+def read_picture(source: Source) -> Picture:
+    """Reads a picture file, or its bytes, of any format that `decoding.decode` knows.
 
-    The EXIF orientation is applied. Grey and palette pictures become RGB; so do CMYK ones, whose
-    profile, like that of grey ones, does not describe RGB and is dropped.
+    Kept: 16 bits a channel, alpha, a colour profile of RGB, resolution, EXIF, and of PNG also
+    gAMA, cICP, cHRM, sRGB, mDCV and cLLI. Dropped: EXIF's orientation, which is applied, and its
+    thumbnail, which would show what was hidden; XMP, IPTC and comments; profiles of grey and CMYK
+    pictures, which become RGB; EXIF that is damaged.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if it is not a whole picture, or one of over 16 bits a channel.
+        ValueError: as `decoding.decode`.
     """
-    pixels = read_image(source)
-    data = source if isinstance(source, bytes) else Path(source).read_bytes()
-    tags = _read_tags(data, name_of(source))
-    profile = tags.icc_profile
-    if profile is not None and profile[16:20] != b"RGB ":
-        profile = None
-    stored = _decode_deep(data)
-    if stored is not None:
-        if not data.startswith(_TIFF):  # OpenCV turns TIFF by itself, and no other format here
-            stored = _upright(stored, tags.orientation)
-        return Picture(_over_white(stored), stored, profile)
-    if tags.mode in ("I", "F"):
-        raise ValueError(f"{name_of(source)}: 32 bits a channel: save it with 8 or 16")
-    if tags.is_transparent:
-        upright = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-        return Picture(pixels, np.asarray(upright.convert("RGBA")), profile)
-    return Picture(pixels, pixels, profile)
+    data = read_bytes(source)
+    stored = decode(data, name_of(source))
+    return Picture(over_white(stored), stored, _read_chunks(data))
 
 
 def with_completion(picture: Picture, completion: np.ndarray, mask: np.ndarray) -> Picture:
     """A picture with its hole completed: there the completion, elsewhere the file's own pixels.
 
-    Depth, alpha channel and colour profile are the file's. A hole that is transparent throughout,
+    Depth, alpha channel and metadata are the file's. A hole that is transparent throughout,
     as erasers leave it, becomes opaque: its completion could not be seen otherwise.
 
     Args:
@@ -96,91 +96,89 @@ def with_completion(picture: Picture, completion: np.ndarray, mask: np.ndarray) 
     pixels[hole, :3] = completion[hole].astype(pixels.dtype) * scale
     if pixels.shape[2] == 4 and not pixels[hole, 3].any():
         pixels[hole, 3] = 255 * scale
-    return Picture(completion, pixels, picture.icc_profile)
+    return dataclasses.replace(picture, pixels=completion, stored=pixels)
 
 
 def write_picture(path: str | Path, picture: Picture) -> None:
-    """Writes a picture as PNG, as it is stored, with its colour profile.
+    """Writes a picture as PNG, as it is stored, with its colour information, EXIF and resolution.
 
     Args:
         path: of the PNG; missing folders are made, and there is never half a file.
         picture: of any depth.
+
+    Raises:
+        OSError: with the path, if it cannot be written.
     """
-    pixels = picture.stored
-    to_bgr = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
-    encoded = cv2.imencode(".png", cv2.cvtColor(pixels, to_bgr), (cv2.IMWRITE_PNG_COMPRESSION, 4))
-    data = encoded[1].tobytes()
-    if picture.icc_profile is not None:
-        data = _add_profile(data, picture.icc_profile)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    data = _add_chunks(_encode(picture.stored), picture.chunks)
     with write_atomically(path) as file:
         file.write(data)
 
 
-@dataclass(frozen=True)
-class _Tags:
-    """What a file says of its pixels."""
+def _encode(pixels: np.ndarray) -> bytes:
+    to_bgr = cv2.COLOR_RGBA2BGRA if pixels.shape[2] == 4 else cv2.COLOR_RGB2BGR
+    options = (cv2.IMWRITE_PNG_COMPRESSION, 4)
+    done, encoded = cv2.imencode(".png", cv2.cvtColor(pixels, to_bgr), options)
+    if done:
+        return encoded.tobytes()
+    file = io.BytesIO()  # Over 1,000,000 pixels a side, which `decode` knows of 8 bits alone.
+    Image.fromarray(pixels).save(file, "PNG", compress_level=4)
+    return file.getvalue()
 
-    orientation: int = 1  # EXIF's 1 to 8
-    icc_profile: bytes | None = None
-    mode: str = ""  # PIL's
-    is_transparent: bool = False
 
-
-def _read_tags(data: bytes, name: str) -> _Tags:
+def _read_chunks(data: bytes) -> dict[bytes, bytes]:
+    """What a file says of its pixels, as the chunks of a PNG (its specification, section 11.3)."""
+    chunks = {}
+    raw_exif = None
+    if data.startswith(PNG):
+        for kind, content in png_chunks(data):
+            if kind in _COLOUR_CHUNKS:
+                chunks.setdefault(kind, content)
+            raw_exif = content if kind == b"eXIf" else raw_exif  # PIL misses it after the pixels
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return _Tags(
-                orientation=image.getexif().get(_ORIENTATION_TAG, 1),
-                icc_profile=image.info.get("icc_profile"),
-                mode=image.mode,
-                is_transparent=image.has_transparency_data,
-            )
-    except Image.UnidentifiedImageError:  # some of those that OpenCV knows
-        return _Tags()
-    except Image.DecompressionBombError as error:
-        raise too_large(name) from error
+        picture = open_picture(data)
+    except Exception:  # some kinds of TIFF
+        return chunks
+    profile = picture.info.get("icc_profile")
+    if profile and profile[16:20] == b"RGB ":
+        chunks[b"iCCP"] = b"ICC profile\0\0" + zlib.compress(profile)  # method 0, deflate
+    dpi = picture.info.get("dpi")
+    if dpi and all(0 < float(value) < 1e6 for value in dpi):
+        a_metre = (round(float(value) / 0.0254) for value in dpi)
+        chunks[b"pHYs"] = struct.pack(">IIB", *a_metre, 1)  # unit 1, the metre
+    exif = _upright_exif(picture, raw_exif)
+    if exif:
+        chunks[b"eXIf"] = exif
+    return chunks
 
 
-def _decode_deep(data: bytes) -> np.ndarray | None:
-    """A picture of 16 bits a channel, uint16 RGB or RGBA, not yet upright; None for others."""
-    if not data.startswith(_MAYBE_DEEP) or (data.startswith(_PNG) and data[24] != 16):
+def _upright_exif(picture: Image.Image, raw: bytes | None) -> bytes | None:
+    """The EXIF of a picture without orientation, size, thumbnail and the layout of its file."""
+    try:
+        if raw is None:
+            exif = picture.getexif()
+        else:
+            exif = Image.Exif()
+            exif.load(raw)
+        kept = Image.Exif()
+        tags = _TIFF_TAGS if picture.format == "TIFF" else {*exif} - {ORIENTATION}
+        for tag in sorted({*tags} & {*exif} - {*_EXIF_DIRECTORIES}):
+            kept[tag] = exif[tag]
+        for directory in _EXIF_DIRECTORIES:
+            values = {t: v for t, v in exif.get_ifd(directory).items() if t not in _EXIF_SIZE}
+            if values:
+                kept[directory] = values
+        return kept.tobytes().removeprefix(b"Exif\0\0") if len(kept) else None
+    except Exception:  # PIL raises many kinds for damaged EXIF
         return None
-    pixels = decode_opencv(data, cv2.IMREAD_UNCHANGED)
-    if pixels is None or pixels.dtype != np.uint16:
-        return None
-    if pixels.ndim == 2:
-        return np.repeat(pixels[..., None], 3, axis=2)
-    if pixels.shape[2] == 4:
-        return cv2.cvtColor(pixels, cv2.COLOR_BGRA2RGBA)
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
-def _over_white(stored: np.ndarray) -> np.ndarray:
-    """uint16 RGB or RGBA as uint8 RGB, over white."""
-    pixels = stored[..., :3].astype(np.float32)
-    if stored.shape[2] == 4:
-        alpha = stored[..., 3:] / np.float32(65535)
-        pixels = pixels * alpha + 65535 * (1 - alpha)
-    return np.round(pixels / 257).astype(np.uint8)
-
-
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Applies an EXIF orientation: 5 to 8 are transposed, and the others are flipped or not."""
-    if orientation in (5, 6, 7, 8):
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    if orientation in (2, 3, 6, 7):
-        pixels = pixels[:, ::-1]
-    return np.ascontiguousarray(pixels)
-
-
-def _add_profile(png: bytes, profile: bytes) -> bytes:
-    """A PNG with a colour profile: an iCCP chunk (PNG specification, 11.3.3.3) after the header."""
-    name = b"ICC profile\0\0"  # the second 0 is the compression method, deflate
-    chunk = b"iCCP" + name + zlib.compress(profile)
-    chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
-    header_end = len(_PNG) + 25
-    return png[:header_end] + chunk + png[header_end:]
+def _add_chunks(png: bytes, chunks: Mapping[bytes, bytes]) -> bytes:
+    """A PNG with more chunks, all of which may stand between its header and its pixels."""
+    header_end = len(PNG) + 25
+    added = b""
+    for kind, content in chunks.items():
+        crc = zlib.crc32(kind + content)
+        added += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", crc)
+    return png[:header_end] + added + png[header_end:]

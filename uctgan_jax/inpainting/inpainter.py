@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,6 @@ from typing import Any
 
 import flax.traverse_util
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -26,6 +24,7 @@ from uctgan_jax.inpainting.sampler import (
     draw_codes,
     generate_pictures,
     project_pictures,
+    realism,
     reconstruct_pictures,
     sample_normal,
 )
@@ -36,14 +35,8 @@ from uctgan_jax.inpainting.selection import (
     pair_distances,
 )
 from uctgan_jax.inpainting.windows import largest_hole, place_windows, view, whole
-from uctgan_jax.nets import build_networks
-from uctgan_jax.preprocess import normalize
-from uctgan_jax.saved_models import read_model
-from uctgan_jax.weights import (
-    OtherNetworksError,
-    check_generator,
-    write_weights,
-)
+from uctgan_jax.saved_models import build_model, check_params, read_model
+from uctgan_jax.weights import write_weights
 
 Array = jax.Array
 PyTree = Any
@@ -78,8 +71,9 @@ class Inpainter:
         digest: SHA-256 of its parameters.
         image_size: the side of the square pictures it works on.
         devices: those that every batch is spread over.
-        networks: E1, E2, the prior, G and D as modules.
-        params: those of the networks, on every device.
+        networks: E1, E2, G and D as modules.
+        prior: of codes, given the masked picture.
+        params: those of the networks and of a learned prior, on every device.
     """
 
     def __init__(
@@ -89,41 +83,41 @@ class Inpainter:
         step: int,
         digest: str,
         devices: Sequence[jax.Device] | None = None,
+        source: str = "the model",
     ):
         """Builds a model from a config and parameters; see also `load`.
 
         Args:
             config: of the run.
-            params: of E1, E2, the prior and G, see `Networks.init_generator`, and of D,
-                `{"discriminator", "spectral_norm"}`, without which completions cannot be ranked.
+            params: `{"projection", "encoder", "generator"}`, "prior" for a learned one, and
+                "discriminator", without which completions cannot be ranked.
             step: the training step they come from.
             digest: their SHA-256.
             devices: to work on; all of this process unless told otherwise.
+            source: where it is, for errors.
+
+        Raises:
+            OtherNetworksError: if the parameters are not those that the config describes.
         """
         self.config = config
         self.step = step
         self.digest = digest
         self.image_size = config.image_size
-        self.networks = build_networks(
-            image_size=config.image_size,
-            compute_dtype=config.compute_dtype,
-            **config.model,
-        )
+        self.networks, self.prior = build_model(config.to_dict(), source=source)
+        check_params(params, self.networks, self.prior, source=source)
         self.devices = tuple(devices or jax.local_devices())
         mesh = Mesh(np.asarray(self.devices), ("batch",))
         self._split = NamedSharding(mesh, PartitionSpec("batch"))
         self.params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
         self._sample = jax.jit(self._sample_codes, static_argnames="num_samples")
-        self._complete, self._generate_pictures, self._project, self._reconstruct = (
-            jax.jit(functools.partial(function, self.networks))
-            for function in (
-                complete_codes,
-                generate_pictures,
-                project_pictures,
-                reconstruct_pictures,
-            )
+        self._complete, self._generate_pictures, self._project = (
+            jax.jit(functools.partial(function, self.networks, self.prior))
+            for function in (complete_codes, generate_pictures, project_pictures)
         )
-        self._judge = jax.jit(self._mean_logits)
+        self._reconstruct, self._judge = (
+            jax.jit(functools.partial(function, self.networks))
+            for function in (reconstruct_pictures, realism)
+        )
 
     @property
     def code_dim(self) -> int:
@@ -138,42 +132,22 @@ class Inpainter:
         return any(np.any(array) for path, array in layers.items() if path[-1] == "bias")
 
     @classmethod
-    def load(
-        cls, path: str | Path, step: int | None = None, guidance: float | None = None
-    ) -> Inpainter:
+    def load(cls, path: str | Path, step: int | None = None) -> Inpainter:
         """Loads a trained model.
 
         Args:
-            path: a run's `workdir`, its folder of checkpoints, a folder that `save` wrote, or the
-                name of a model that comes with the package (`bundled_models`).
+            path: a run's `workdir`, its folder of checkpoints, one checkpoint in it, a folder that
+                `save` wrote, or the name of a model that comes with the package
+                (`bundled_models`).
             step: which checkpoint of a run; None for the newest.
-            guidance: instead of the model's own `config.model.guidance`, 1 or more: higher for
-                completions that are more surely real, 1 for the prior alone.
 
         Raises:
             FileNotFoundError: if there is no such model or checkpoint.
             DamagedCheckpointError: if it is damaged.
             OtherNetworksError: if it is of another version of this code.
-            ValueError: if `guidance` is out of its range, or the model has no guide.
         """
         params, config, step, digest = read_model(path, step)
-        if guidance is not None:
-            if "guide" not in params:
-                raise ValueError(
-                    f"guidance ({guidance}) needs a model with a guide: {path} has none"
-                )
-            config["model"]["guidance"] = guidance
-        try:
-            inspect.signature(build_networks).bind(
-                image_size=None, compute_dtype=None, **config["model"]
-            )
-        except TypeError as error:  # A field of its config that there is not here.
-            raise OtherNetworksError(
-                f"{path} was saved by another version of this code: config.model has {error}"
-            ) from error
-        model = cls(ml_collections.ConfigDict(config), params, step, digest)
-        check_generator(params, model.networks, source=str(path), optional=["guide"])
-        return model
+        return cls(ml_collections.ConfigDict(config), params, step, digest, source=str(path))
 
     def on_device(self, device: jax.Device) -> Inpainter:
         """The same model on one device alone."""
@@ -189,7 +163,7 @@ class Inpainter:
             ValueError: if a parameter is beyond what float16 holds.
         """
         params, config = jax.device_get(self.params), json.loads(self.config.to_json())
-        write_weights(Path(folder).expanduser(), params, config, self.step)
+        write_weights(Path(folder), params, config, self.step)
 
     def sample(
         self, images: np.ndarray, masks: np.ndarray, keys: Array, num_samples: int
@@ -283,7 +257,7 @@ class Inpainter:
             masks: uint8 [B, S, S, 1], 1 = hole.
 
         Returns:
-            float32 [B], D's mean logit: higher is more real. It compares completions of one
+            float32 [B], D's logit: higher is more real. It compares completions of one
             picture; it says little across pictures or models.
 
         Raises:
@@ -459,14 +433,7 @@ class Inpainter:
         self, params: PyTree, images: Array, masks: Array, keys: Array, num_samples: int
     ) -> Array:
         codes = sample_normal(keys, num_samples, self.code_dim)
-        return complete_codes(self.networks, params, images, masks, codes)
-
-    def _mean_logits(self, params: PyTree, images: Array, masks: Array) -> Array:
-        variables = {"params": params["discriminator"], "spectral_norm": params["spectral_norm"]}
-        image = normalize(self.networks.to_patches(images))
-        mask = self.networks.to_patches(masks).astype(jnp.float32)
-        logits = self.networks.discriminator.apply(variables, image, mask)
-        return logits.mean(axis=(1, 2))
+        return complete_codes(self.networks, self.prior, params, images, masks, codes)
 
 
 def _check_image(image: np.ndarray) -> None:

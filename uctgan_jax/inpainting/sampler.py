@@ -11,19 +11,21 @@ import numpy as np
 
 from uctgan_jax.nets import Networks
 from uctgan_jax.preprocess import composite, denormalize, normalize
+from uctgan_jax.prior import Prior, summarize
 
 Array = jax.Array
 PyTree = Any
 
 
 def generate_pictures(
-    networks: Networks, params: PyTree, images: Array, masks: Array, codes: Array
+    networks: Networks, prior: Prior, params: PyTree, images: Array, masks: Array, codes: Array
 ) -> Array:
     """What G makes of each picture with each of its codes; the condition is encoded once.
 
     Args:
-        networks: E1, E2, the prior and G.
-        params: their parameters, see `Networks.init_generator`.
+        networks: E1, E2 and G.
+        prior: that makes codes of the manifold of standard-normal ones.
+        params: `{"projection", "encoder", "generator"}`, and "prior" for a learned one.
         images: uint8 [B, S, S, 3]; pixels inside the hole are never looked at.
         masks: uint8 [B, S, S, 1], 1 = hole.
         codes: float32 [B, K, Z], standard normal.
@@ -32,34 +34,35 @@ def generate_pictures(
         uint8 [B, K, S, S, 3], with known pixels as G repeats them.
     """
     condition = _encode(networks, params, images, masks)
-    codes = networks.to_manifold(params, codes, condition)
+    codes = prior.sample(params.get("prior", {}), codes, summarize(condition))
     return _generate(networks, params, condition, masks, codes)
 
 
 def complete_codes(
-    networks: Networks, params: PyTree, images: Array, masks: Array, codes: Array
+    networks: Networks, prior: Prior, params: PyTree, images: Array, masks: Array, codes: Array
 ) -> Array:
     """`generate_pictures` with the known pixels of `images` as they are: uint8 [B, K, S, S, 3]."""
-    pictures = generate_pictures(networks, params, images, masks, codes)
+    pictures = generate_pictures(networks, prior, params, images, masks, codes)
     return composite(pictures, images[:, None], masks[:, None])
 
 
-def project_pictures(networks: Networks, params: PyTree, images: Array, masks: Array) -> Array:
+def project_pictures(
+    networks: Networks, prior: Prior, params: PyTree, images: Array, masks: Array
+) -> Array:
     """The standard-normal codes of what pictures show in a hole, float32 [B, Z].
 
-    E1's means, taken back to N(0, I) under each picture's own surroundings: what those tell by
-    themselves, as a face's skin colour, is no part of the code, and will come from the picture
-    that is completed with it.
+    E1's means, inverted by the prior under each picture's own surroundings. A learned prior takes
+    away what those tell by themselves, such as a face's skin colour; it comes from the picture that
+    is completed with the code.
 
     Args:
-        networks: E1, E2 and the prior.
-        params: their parameters.
+        networks, prior, params: as for `generate_pictures`.
         images: uint8 [B, S, S, 3], whole pictures.
         masks: uint8 [B, S, S, 1], 1 = hole.
     """
-    condition = _encode(networks, params, images, masks)
+    condition = summarize(_encode(networks, params, images, masks))
     codes = _project(networks, params, images)[:, None]
-    return networks.from_manifold(params, codes, condition)[:, 0]
+    return prior.invert(params.get("prior", {}), codes, condition)[:, 0]
 
 
 def reconstruct_pictures(networks: Networks, params: PyTree, images: Array, masks: Array) -> Array:
@@ -69,15 +72,20 @@ def reconstruct_pictures(networks: Networks, params: PyTree, images: Array, mask
     return composite(_generate(networks, params, condition, masks, codes)[:, 0], images, masks)
 
 
+def realism(networks: Networks, params: PyTree, images: Array, masks: Array) -> Array:
+    """D's logit of each completion, float32 [B]; `params` have "discriminator"."""
+    image = normalize(networks.to_patches(images))
+    mask = networks.to_patches(masks).astype(jnp.float32)
+    return networks.discriminate(params["discriminator"], image, mask)
+
+
 def _encode(networks: Networks, params: PyTree, images: Array, masks: Array) -> tuple[Array, ...]:
     mask = networks.to_patches(masks).astype(jnp.float32)
-    image = normalize(networks.to_patches(images))
-    return networks.encoder.apply({"params": params["encoder"]}, image, mask)
+    return networks.encode(params, normalize(networks.to_patches(images)), mask)
 
 
 def _project(networks: Networks, params: PyTree, images: Array) -> Array:
-    image = normalize(networks.to_patches(images))
-    mean, _ = networks.projection.apply({"params": params["projection"]}, image)
+    mean, _ = networks.project(params, normalize(networks.to_patches(images)))
     return mean
 
 
@@ -89,11 +97,9 @@ def _generate(
 
     # Mapping over the codes alone computes what depends on the condition alone only once.
     def generate(code: Array) -> Array:
-        patches = networks.generator.apply({"params": params["generator"]}, code, condition, mask)
-        return networks.to_pictures(patches)
+        return networks.to_pictures(networks.generate(params, code, condition, mask))
 
-    outputs = jax.vmap(generate, in_axes=1, out_axes=1)(codes)
-    return denormalize(outputs)
+    return denormalize(jax.vmap(generate, in_axes=1, out_axes=1)(codes))
 
 
 def sample_normal(keys: Array, num_samples: int, code_dim: int) -> Array:

@@ -10,6 +10,7 @@ a TPU, which works on 128 at a time, would leave most of itself idle.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import einops
@@ -96,11 +97,13 @@ class ResidualBlock(nn.Module):
     Attributes:
       features: channels of the output.
       normalize: whether GroupNorm precedes each activation.
+      activation: the nonlinearity before each convolution.
       dtype: compute type; parameters stay float32.
     """
 
     features: int
     normalize: bool = False
+    activation: Callable[[Array], Array] = nn.silu
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -121,8 +124,8 @@ class ResidualBlock(nn.Module):
                 if style is None:
                     x = ChannelAffine(dtype=self.dtype)(x)
                 else:
-                    x = Modulation(dtype=self.dtype)(x, style)
-            x = conv(self.features, dtype=self.dtype)(nn.silu(x))
+                    x = FiLM(dtype=self.dtype)(x, style)
+            x = conv(self.features, dtype=self.dtype)(self.activation(x))
         return (shortcut + x) * jnp.asarray(_RESIDUAL_SCALE, x.dtype)
 
 
@@ -138,8 +141,8 @@ class ChannelAffine(nn.Module):
         return x * scale.astype(self.dtype) + shift.astype(self.dtype)
 
 
-class Modulation(nn.Module):
-    """Scale and shift a channel, computed from a style vector (Perez et al., FiLM, 2018)."""
+class FiLM(nn.Module):
+    """Scale and shift a channel, computed from a style vector (Perez et al., 2018)."""
 
     dtype: Any = jnp.float32
 

@@ -86,7 +86,7 @@ class Generator(nn.Module):
                 x = attention.CrossSemanticAttention(self.attention_heads, dtype=self.dtype)(
                     x, features, known
                 )
-        x = nn.silu(blocks.Modulation(dtype=self.dtype)(blocks.group_norm(self.dtype)(x), style))
+        x = nn.silu(blocks.FiLM(dtype=self.dtype)(blocks.group_norm(self.dtype)(x), style))
         x = blocks.conv(3 * self.patch_size**2, dtype=self.dtype, kernel_init=_equal_pixels_init)(x)
         return jnp.tanh(x.astype(jnp.float32))
 

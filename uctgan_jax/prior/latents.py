@@ -1,73 +1,120 @@
-"""Batches for the prior's own steps: what E1 and E2 give, computed once and learned from again.
+"""Cached latents: what E1 and E2 make of the training pictures, computed once for the prior.
 
-While the prior learns alone E1 and E2 stand still, and running them costs several times what its
-step does. So the first batches are kept as they were encoded, and those after them are made of
-their rows in other company: every epoch has all rows once, in an order of its own.
+E1 and E2 stand still while the prior learns, and running them costs several times what its step
+does. Their outputs are kept, and every epoch has all of them once, in an order of its own.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from uctgan_jax.nets import Networks
+from uctgan_jax.parallel import DataParallel
+from uctgan_jax.preprocess import normalize
+from uctgan_jax.prior import summarize
 
-def encoded_batches(
-    fresh: Iterator[dict[str, np.ndarray]],
+PyTree = Any
+Latents = dict[str, np.ndarray]
+
+
+def encode(networks: Networks, params: PyTree, batch: Mapping[str, jax.Array]) -> Latents:
+    """What the prior learns from, of each picture of a batch.
+
+    Args:
+      networks, params: of the finished model.
+      batch: patches, `image` uint8 [B, h, w, p*p*3] and `mask` uint8 [B, h, w, p*p], 1 = hole.
+
+    Returns:
+      `mean` and `log_variance` float32 [B, Z], of the pictures' own codes, and `condition` float16
+      [B, D], see `summarize`.
+    """
+    image, mask = normalize(batch["image"]), batch["mask"].astype(jnp.float32)
+    mean, log_variance = networks.project(params, image)
+    condition = summarize(networks.encode(params, image, mask)).astype(jnp.float16)
+    return {"mean": mean, "log_variance": log_variance, "condition": condition}
+
+
+def cache_latents(
+    networks: Networks,
+    params: PyTree,
+    batches: Iterator[Mapping[str, jax.Array]],
+    parallel: DataParallel,
+    num_batches: int,
+) -> Latents:
+    """Encodes the first `num_batches` batches: this process's rows, arrays [N, B, ...]."""
+    params = parallel.replicate({name: params[name] for name in ("projection", "encoder")})
+    compiled = parallel.compile_rows(functools.partial(encode, networks))
+    encoded = (compiled(params, batch) for batch in itertools.islice(batches, num_batches + 1))
+    # The devices work on one batch while that before it is fetched.
+    fetched = (parallel.fetch_rows(rows) for rows, _ in itertools.pairwise(encoded))
+    latents: Latents = {}
+    silent = jax.process_index() != 0
+    for number, rows in enumerate(
+        tqdm(fetched, total=num_batches, desc="encode", unit="batch", disable=silent)
+    ):
+        for name, values in rows.items():
+            if name not in latents:
+                latents[name] = np.empty((num_batches, *values.shape), values.dtype)
+            latents[name][number] = values
+    return latents
+
+
+def latent_batches(
+    latents: Latents,
     *,
     batch_size: int,
-    num_kept: int,
     seed: int,
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
-) -> Iterator[dict[str, np.ndarray]]:
-    """Endless batches: `num_kept` fresh ones, then ones of their rows, beginning with `start_step`.
+) -> Iterator[Latents]:
+    """Endless batches of cached latents, beginning with that of `start_step`.
 
     Everything about a batch follows from the seed and its number. A row keeps its place in the
-    batch, so that each process needs its own rows alone; so batches do not depend on processes, or
-    on where a run was resumed: then those to be kept that came before are encoded again.
+    batch, so that each process needs its own rows alone, and batches do not depend on processes or
+    on where a run was resumed.
 
     Args:
-      fresh: this process's rows of encoded batches, see `train_step.make_encoder`, from the first
-        on, with `index` uint32 [B], positions in the endless stream of examples.
-      batch_size: of all processes together.
-      num_kept: 1 or more.
+      latents: this process's rows, arrays [N, B / processes, ...].
+      batch_size: B, of all processes together.
       seed: of the order.
       start_step: the number of the first batch wanted.
       process_index, process_count: as for `pipeline.train_batches`.
 
     Yields:
-      Batches like the fresh ones; positions go on as if all were fresh.
+      Rows of `latents`, and `index` uint32, their positions in the endless stream.
     """
     rows = batch_size // process_count
     own = np.arange(process_index * rows, (process_index + 1) * rows)
-    kept = []
-    again = range(min(start_step, num_kept))
-    silent = not again or process_index != 0
-    for _ in tqdm(again, desc="encode", unit="batch", disable=silent):
-        kept.append(next(fresh))
-    for _ in range(len(kept), num_kept):
-        kept.append(next(fresh))
-        yield kept[-1]
-    del fresh  # with the pictures that it may hold
-    positions = kept[0]["index"].astype(np.int64)
-    for number in itertools.count(max(start_step, num_kept)):
-        epoch, place = divmod(number, num_kept)
-        sources = _order(batch_size, num_kept, seed, epoch)[own, place].tolist()
-        batch = {
-            name: np.stack([kept[source][name][row] for row, source in enumerate(sources)])
-            for name in kept[0]
-            if name != "index"
-        }
-        yield batch | {"index": (positions + number * batch_size).astype(np.uint32)}
+    num_batches = len(latents["mean"])
+    for number in itertools.count(start_step):
+        epoch, place = divmod(number, num_batches)
+        sources = _order(batch_size, num_batches, seed, epoch)[own, place]
+        batch = {name: values[sources, np.arange(rows)] for name, values in latents.items()}
+        yield batch | {"index": (own + number * batch_size).astype(np.uint32)}
+
+
+def gather_conditions(latents: Latents, batch_size: int, most: int) -> np.ndarray:
+    """The conditions of the first `most` pictures or fewer, of all processes: float16 [M, D]."""
+    from jax.experimental import multihost_utils
+
+    some = latents["condition"][: -(-most // batch_size)]
+    if jax.process_count() > 1:
+        some = multihost_utils.process_allgather(some)
+        some = np.moveaxis(some, 0, 1)
+    return some.reshape(-1, some.shape[-1])
 
 
 @functools.lru_cache(maxsize=1)  # this epoch's
-def _order(batch_size: int, num_kept: int, seed: int, epoch: int) -> np.ndarray:
-    """For each place in the batch, which batch its rows come from: int64 [B, num_kept]."""
-    in_turn = np.tile(np.arange(num_kept), (batch_size, 1))
+def _order(batch_size: int, num_batches: int, seed: int, epoch: int) -> np.ndarray:
+    """For each place in the batch, which batch its rows come from: int64 [B, num_batches]."""
+    in_turn = np.tile(np.arange(num_batches), (batch_size, 1))
     return np.random.default_rng((seed, epoch)).permuted(in_turn, axis=1)

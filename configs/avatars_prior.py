@@ -1,0 +1,12 @@
+"""The learned prior of cartoon portraits, for `train_prior.py`: see `configs/avatars32.py`."""
+
+import ml_collections
+
+from configs import prior
+
+
+def get_config() -> ml_collections.ConfigDict:
+    config = prior.get_config()
+    config.num_examples = 600_000
+    config.data.num_threads = 2
+    return config

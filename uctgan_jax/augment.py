@@ -1,0 +1,67 @@
+"""Random changes of pictures inside the training step, each drawn from its example's own key.
+
+Pictures and masks are patches, [B, h, w, n*3] and [B, h, w, n] for n pixels a patch.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+
+
+def jitter_colours(images: Array, keys: Array, strength: float) -> Array:
+    """Another gain and offset for each channel: what E1 sees, so that codes do not hold colours.
+
+    The target stays as it is, so colours have to come from the condition [our addition].
+
+    Args:
+      images: patches in [-1, 1].
+      keys: `jax.random.key` array [B].
+      strength: 0 changes nothing; 1 draws gains from [0.5, 1.2] and offsets from [-0.4, 0.4].
+    """
+    uniform = jax.vmap(lambda key: jax.random.uniform(key, (2, 1, 1, 1, 3)))(keys)
+    gain = 1.0 + strength * (0.7 * uniform[:, 0] - 0.5)
+    offset = strength * (0.8 * uniform[:, 1] - 0.4)
+    return _of_pixels(lambda pixels: jnp.clip(gain * pixels + offset, -1.0, 1.0), images)
+
+
+def augment(images: Array, masks: Array, keys: Array) -> tuple[Array, Array]:
+    """DiffAugment (Zhao et al., 2020) for what D sees: colour, and shifts by up to an eighth.
+
+    Differentiable in the pictures. Real pictures and completions of one example, given the same
+    key, change alike.
+
+    Args:
+      images: patches in [-1, 1].
+      masks: patches, 1 = hole.
+      keys: `jax.random.key` array [B].
+    """
+    uniform = jax.vmap(lambda key: jax.random.uniform(key, (5,)))(keys)
+    brightness, saturation, contrast = (uniform[:, i, None, None, None, None] for i in range(3))
+
+    def colour(pixels: Array) -> Array:
+        pixels = pixels + (brightness - 0.5)
+        grey = pixels.mean(axis=-1, keepdims=True)
+        pixels = grey + 2.0 * saturation * (pixels - grey)
+        mean = pixels.mean(axis=(1, 2, 3, 4), keepdims=True)
+        return mean + (0.5 + contrast) * (pixels - mean)
+
+    both = jnp.concatenate([_of_pixels(colour, images), masks], axis=-1)
+    both = jax.vmap(_shifted)(both, uniform[:, 3:])
+    return both[..., : images.shape[-1]], both[..., images.shape[-1] :]
+
+
+def _of_pixels(change, images: Array) -> Array:
+    """Applies a change to [B, h, w, n, 3], a pixel's three colours last."""
+    return change(images.reshape(*images.shape[:-1], -1, 3)).reshape(images.shape)
+
+
+def _shifted(patches: Array, uniform: Array) -> Array:
+    """[h, w, C] shifted by up to an eighth of each side, with zeros where nothing comes from."""
+    height, width, channels = patches.shape
+    most = jnp.array([height // 8, width // 8])
+    padded = jnp.pad(patches, ((height // 8,) * 2, (width // 8,) * 2, (0, 0)))
+    top, left = jnp.floor(uniform * (2 * most + 1)).astype(jnp.int32)
+    return jax.lax.dynamic_slice(padded, (top, left, 0), (height, width, channels))
