@@ -6,48 +6,31 @@ Needs the optional dependencies: `pip install '.[demo]'`. Nothing is fetched fro
 only this machine reaches the page unless `--host` says otherwise.
 """
 
-import argparse
 import sys
-from collections.abc import Sequence
 
-from uctgan_jax import compilation_cache
+from absl import flags
+
+from uctgan_jax import command_line
 from uctgan_jax.inpainting.inpainter import Inpainter
 
-try:
-    from uctgan_jax.web import page as web
-except ModuleNotFoundError as error:
-    raise SystemExit(f"demo.py: {error}; pip install '.[demo]' brings what it needs") from error
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "avatars64", "A run's workdir, saved weights, or the name of a bundled model."
+)
+_PORT = flags.DEFINE_integer("port", None, "By default the first free one from 7860.")
+_HOST = flags.DEFINE_string("host", "127.0.0.1", "To listen on; 0.0.0.0 for all networks.")
 
 
-def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--checkpoint",
-        default="avatars64",
-        help="workdir of a run, its checkpoints, saved weights, or the name of a bundled model;"
-        " by default avatars64",
-    )
-    parser.add_argument("--port", type=int, help="default: the first free one from 7860")
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 for all networks"
-    )
-    return parser.parse_args(argv)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command line; bad input ends it with one line that says what is wrong."""
-    arguments = parse_arguments(argv)
-    compilation_cache.enable()
+def main(argv: list[str]) -> None:
     try:
-        inpainter = Inpainter.load(arguments.checkpoint)
-        print("Compiling; from the second start on this takes seconds.", file=sys.stderr)
-        web.warm_up(inpainter)
-        web.serve(web.build_page(inpainter), host=arguments.host, port=arguments.port)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"demo.py: {error}") from error
+        from uctgan_jax.web import page, server
+    except ImportError as error:
+        raise ImportError(f"{error}; pip install '.[demo]' brings what it needs") from error
+    command_line.prepare_jax()
+    inpainter = Inpainter.load(_CHECKPOINT.value)
+    print("Compiling; from the second start on this takes seconds.", file=sys.stderr)
+    server.warm_up(inpainter)
+    server.serve(page.build_page(inpainter), host=_HOST.value, port=_PORT.value)
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main)

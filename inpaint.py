@@ -30,8 +30,8 @@ from typing import NoReturn
 
 import jax
 
-from uctgan_jax import compilation_cache, images
-from uctgan_jax.command_line import forgiving_output, require_device
+from uctgan_jax import images
+from uctgan_jax.command_line import forgiving_output, prepare_jax, require_device
 from uctgan_jax.files import make_writable, read_input, typed_path
 from uctgan_jax.inpainting.folder_run import (
     SUMMARY,
@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: argparse.Namespace) -> int:
-    compilation_cache.enable()
+    prepare_jax()
     options = dict(
         num_samples=arguments.num_samples,
         seed=arguments.seed,

@@ -5,7 +5,7 @@ one of them runs this command, with `--distributed` where the environment names 
 pods, SLURM), else with `--coordinator_address`, `--num_processes` and `--process_id`.
 """
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from uctgan_jax import command_line
@@ -17,9 +17,7 @@ command_line.define_process_flags()
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    with command_line.training("train.py"):
+    with command_line.training():
         from uctgan_jax.training import train
 
         train(_CONFIG.value, typed_path(_WORKDIR.value))

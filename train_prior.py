@@ -6,7 +6,7 @@ MODEL is the workdir of a run of `train.py`, a folder of weights or the name of 
 gets a whole model with the learned prior. All else is as for `train.py`.
 """
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
 from uctgan_jax import command_line
@@ -19,9 +19,7 @@ command_line.define_process_flags()
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    with command_line.training("train_prior.py"):
+    with command_line.training():
         from uctgan_jax.prior.training import train_prior
 
         train_prior(_CONFIG.value, typed_path(_MODEL.value), typed_path(_WORKDIR.value))

@@ -27,7 +27,6 @@ def get_config(ablation: str) -> ml_collections.ConfigDict:
             "perceptual",
         ):
             config.loss[term] = 0.0
-        config.loss.perceptual = 0.0
     elif name == "no_kl":
         config.loss.kl = 0.0
     else:

@@ -45,7 +45,7 @@ MODELS = {
         attention_resolution=16,
         attention_heads=4,
     ),
-    # Sized for TPUs, see docs/performance.md: patches and widths that fill their matrix units.
+    # Sized for TPUs, see docs/scaling.md: patches and widths that fill their matrix units.
     256: dict(
         patch_size=8,
         code_dim=128,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -15,12 +16,15 @@ from uctgan_jax import compilation_cache, cpu_flags
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """`absl.app.run`, which would end with a traceback for a wrong `--config` or without a device.
+    """`absl.app.run`, which would end with a traceback.
+
+    One line says what is wrong with a field of `--config`, where there is no device to compute on,
+    and so does one for every ValueError, OSError and ImportError of `main`.
 
     Args:
-        main: the program, which takes what is left of the command line.
+        main: takes the program's name as a list of one, as from `absl.app`.
     """
-    app.run(lambda argv: _run_on_devices(main, argv), flags_parser=_parse)
+    app.run(functools.partial(_run_main, main), flags_parser=_parse)
 
 
 def require_device() -> None:
@@ -87,15 +91,18 @@ class _Forgiving:
                 os.close(nowhere)
 
 
-def _run_on_devices(main: Callable[[list[str]], None], argv: list[str]) -> None:
+def _run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     try:
-        main(argv)
-    except (RuntimeError, AssertionError):
-        try:  # only now: a run on several processes must not look for devices before it is begun
+        try:
+            main(argv)
+        except (RuntimeError, AssertionError):
+            # Only now: a run on several processes must not look for devices before it is begun.
             require_device()
-        except ValueError as error:
-            sys.exit(f"{Path(argv[0]).name}: {error}")
-        raise
+            raise
+    except (ValueError, OSError, ImportError) as error:
+        raise SystemExit(f"{_program(argv)}: {error}") from error
 
 
 def define_process_flags() -> None:
@@ -106,26 +113,27 @@ def define_process_flags() -> None:
     flags.DEFINE_integer("process_id", None, "Which process this is, from 0.")
 
 
-@contextlib.contextmanager
-def training(program: str) -> Iterator[None]:
-    """Prepares JAX and joins the other processes; what goes wrong within ends in one line.
-
-    Args:
-        program: its name, for errors.
-    """
+def prepare_jax() -> None:
+    """Sets what JAX has to know before it starts: flags for this CPU, the compilation cache."""
     cpu_flags.set_best()
-    logging.set_verbosity(logging.WARNING)
     compilation_cache.enable()
+
+
+@contextlib.contextmanager
+def training() -> Iterator[None]:
+    """Prepares JAX and joins the other processes of a training, which runs within."""
+    prepare_jax()
+    logging.set_verbosity(logging.WARNING)
     from uctgan_jax import fit, parallel
 
     values = flags.FLAGS
     processes = (values.coordinator_address, values.num_processes, values.process_id)
+    if values.distributed or any(value is not None for value in processes):
+        parallel.initialize_processes(*processes)
     try:
-        if values.distributed or any(value is not None for value in processes):
-            parallel.initialize_processes(*processes)
         yield
-    except (ValueError, OSError, fit.NonFiniteError) as error:
-        raise SystemExit(f"{program}: {error}") from error
+    except fit.NonFiniteError as error:
+        raise SystemExit(f"{_program(sys.argv)}: {error}") from error
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -135,4 +143,10 @@ def _parse(argv: list[str]) -> list[str]:
         (cause,) = error.args
         field, _, hint = str(getattr(cause, "args", [cause])[0]).partition("\n")
         known = f"--config has no field {field}: configs/default.py has them all. {hint}"
-        sys.exit(f"{Path(argv[0]).name}: {known.rstrip()}")
+        sys.exit(f"{_program(argv)}: {known.rstrip()}")
+
+
+def _program(argv: list[str]) -> str:
+    """The file's name, or of `python -m package` the package's."""
+    path = Path(argv[0])
+    return path.parent.name if path.stem == "__main__" else path.name

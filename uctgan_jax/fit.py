@@ -127,6 +127,6 @@ def _check_finite(run: Run, state: PyTree, record: Mapping[str, float]) -> None:
     raise NonFiniteError(
         f"step {record['step']}: the last {in_a_row} steps were not finite"
         f" ({', '.join(names) or 'gradients'}) and changed nothing. Look at the data, or try a"
-        " lower learning rate (optimizer.*learning_rate) or compute_dtype float32: started again"
-        " with them, the run goes on from its last checkpoint, which was saved before"
+        " lower learning rate (optimizer.*learning_rate), or float32 if compute_dtype is another:"
+        " started again, the run goes on from its last checkpoint, which was saved before"
     )

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
 
+_STDERR = 2  # its number: a signal may come in the middle of a print
 _STOPPED = 130  # exit status of a program that Ctrl-C ended
 
 
 class PreemptionNotice:
-    """Within its `with` block, SIGTERM and Ctrl-C are requests to stop and not an end.
+    """From `steps_begin` to the end of its `with` block, SIGTERM and Ctrl-C ask to stop.
 
-    A second Ctrl-C ends the program at once. So does the first before `steps_begin`: there is
-    nothing to save yet, and a program that compiles would go on for minutes.
+    A second Ctrl-C ends the program at once. So does either before `steps_begin`: there is nothing
+    to save yet, and a program that compiles or encodes pictures would go on for minutes.
     """
 
     def __init__(self) -> None:
@@ -27,15 +27,7 @@ class PreemptionNotice:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> PreemptionNotice:
-        if threading.current_thread() is not threading.main_thread():
-            return self
-        # With several processes, JAX's own service catches SIGTERM and tells all of them; Ctrl-C
-        # ends them as it ends any program.
-        if jax.process_count() == 1:
-            self._previous = {
-                signal.SIGINT: signal.signal(signal.SIGINT, self._on_interrupt),
-                signal.SIGTERM: signal.signal(signal.SIGTERM, self._on_terminate),
-            }
+        self._handle(signal.SIGINT, self._on_interrupt)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -45,6 +37,13 @@ class PreemptionNotice:
     def steps_begin(self) -> None:
         """From now on there is something to save before stopping."""
         self._saves = True
+        self._handle(signal.SIGTERM, self._on_terminate)
+
+    def _handle(self, number: int, handler: Any) -> None:
+        # With several processes, JAX's own service catches SIGTERM and tells all of them; Ctrl-C
+        # ends them as it ends any program. Signals of other threads' programs are not ours.
+        if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
+            self._previous[number] = signal.signal(number, handler)
 
     def received(self, step: int) -> bool:
         """Whether to stop after this step: the same answer in every process."""
@@ -57,11 +56,7 @@ class PreemptionNotice:
 
     def _on_interrupt(self, *_: object) -> None:
         if self._told or not self._saves:
-            message = "stopped at once: no step of this run is lost that was saved"
-            os.write(sys.stderr.fileno(), f"\n{message}\n".encode())
+            os.write(_STDERR, b"\nstopped at once: what was saved stays\n")
             os._exit(_STOPPED)
         self._told = True
-        os.write(
-            sys.stderr.fileno(),
-            b"\nCtrl-C: ending after this step, with a checkpoint; once more ends at once\n",
-        )
+        os.write(_STDERR, b"\nCtrl-C: ending after this step, with a checkpoint; again: at once\n")

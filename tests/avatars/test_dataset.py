@@ -1,5 +1,6 @@
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 from collections import Counter
@@ -21,7 +22,10 @@ from uctgan_jax.avatars.dataset import (
     render,
     sample_attributes,
 )
+from uctgan_jax.data.workers import cpu_count
 from uctgan_jax.images import read_image
+
+ROOT = Path(__file__).parents[2]
 
 WINDOW = (slice(16, 51), slice(16, 48))  # rows, columns at 64 px
 
@@ -59,61 +63,69 @@ def test_a_small_set_is_a_prefix_of_a_larger_one_and_lies_beside_it(small):
     assert avatars_config(32).name == "32"
 
 
-def test_a_set_is_written_shard_by_shard_in_order(small, tmp_path, monkeypatch):
-    """However large: left to cut the shards, TFDS needs TensorFlow beyond what it holds."""
-    monkeypatch.setattr(avatars, "_SHARD", 10)
-    monkeypatch.setattr("tensorflow_datasets.core.shuffle.MAX_MEM_BUFFER_SIZE", 0)
-    builder = prepared_avatars(32, data_dir=tmp_path, examples=(24, 4, 5))
-    assert list(builder.info.splits["train"].shard_lengths) == [10, 10, 4]
-    assert list(builder.info.splits["test"].shard_lengths) == [5]
-    for split in avatars.SPLITS:
-        pairs = zip(records(builder, split), records(small, split), strict=True)
-        assert all(a["image"] == b["image"] for a, b in pairs)
+def test_pictures_drawn_in_several_processes_are_the_same_in_order(tmp_path):
+    builder = prepared_avatars(32, data_dir=tmp_path, examples=(600, 1, 1))
+    stored = records(builder, "train")
+    assert len(stored) == 600
+    for i in (0, 1, 63, 64, 65, 300, 599):
+        expected = render(sample_attributes("train", i), 32)
+        np.testing.assert_array_equal(read_image(stored[i]["image"]), expected)
 
 
-def test_parallel_rendering_gives_the_same_pictures_in_order(monkeypatch):
-    alone = list(avatars._render_split("test", 70, 32))
-    monkeypatch.setattr(avatars, "_POOL_MIN_EXAMPLES", 1)
-    monkeypatch.setattr(avatars, "cpu_count", lambda: 2)
-    assert list(avatars._render_split("test", 70, 32)) == alone
+@pytest.mark.slow
+def test_a_large_set_is_written_shard_by_shard_in_order(tmp_path):
+    """Left to cut the shards, TFDS needs TensorFlow for more than it holds in memory."""
+    builder = prepared_avatars(32, data_dir=tmp_path, examples=(16_400, 1, 1))
+    assert list(builder.info.splits["train"].shard_lengths) == [16_384, 16]
+    stored = records(builder, "train")
+    for i in (0, 16_383, 16_384, 16_399):
+        expected = render(sample_attributes("train", i), 32)
+        np.testing.assert_array_equal(read_image(stored[i]["image"]), expected)
 
 
-def test_an_interrupted_build_leaves_no_set_and_the_next_one_cleans_up(tmp_path, monkeypatch):
-    class Stop(Exception):
-        pass
-
-    final = tmp_path / "avatars" / "32_3_1_1" / avatars.VERSION
-    unfinished = []
-
-    def interrupted(split, count, size):
-        yield avatars._render_png(sample_attributes(split, 0), size)
-        unfinished.extend(path for path in final.parent.iterdir() if path.is_dir())
-        raise Stop
-
-    with monkeypatch.context() as patch:
-        patch.setattr(avatars, "_render_split", interrupted)
-        with pytest.raises(Stop):
-            prepared_avatars(32, data_dir=tmp_path, examples=(3, 1, 1))
-    (killed,) = unfinished
-    assert not final.exists() and not killed.exists()
-    killed.mkdir()  # as one that is killed leaves it
-    builder = prepared_avatars(32, data_dir=tmp_path, examples=(3, 1, 1))
-    assert Path(builder.data_dir) == final and len(records(builder, "train")) == 3
-    assert not killed.exists()
-
-
-def test_a_script_without_a_main_guard_fails_instead_of_hanging(tmp_path):
+def run_script(tmp_path, text):
     script = tmp_path / "script.py"
-    script.write_text(
-        "from uctgan_jax.avatars import dataset as avatars\n"
-        "avatars._POOL_MIN_EXAMPLES = avatars._CHUNK = 1\n"
-        "avatars.cpu_count = lambda: 2\n"
-        f"avatars.prepared_avatars(32, data_dir={str(tmp_path)!r}, examples=(3, 1, 1))\n"
+    script.write_text("from uctgan_jax.avatars.dataset import prepared_avatars\n" + text)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        [sys.executable, script], env=environment, stderr=subprocess.PIPE, text=True
     )
-    root = Path(avatars.__file__).parents[2]
-    result = subprocess.run([sys.executable, script], env={**os.environ, "PYTHONPATH": str(root)},
-                            capture_output=True, text=True, timeout=60)  # fmt: skip
-    assert result.returncode != 0 and "if __name__ == '__main__'" in result.stderr
+
+
+def test_a_killed_build_leaves_no_set_and_the_next_one_cleans_up(tmp_path):
+    examples = (3, 1, 1)
+    folder = tmp_path / "avatars" / "32_3_1_1"
+    process = run_script(
+        tmp_path,
+        "import os, uctgan_jax.avatars.dataset as dataset\n"
+        "dataset.render = lambda *arguments: os.kill(os.getpid(), 9)\n"
+        f"prepared_avatars(32, data_dir={str(tmp_path)!r}, examples={examples})\n",
+    )
+    process.communicate()
+    (remains,) = [path for path in folder.iterdir() if path.is_dir()]
+    assert remains.name.startswith("incomplete") and process.returncode == -signal.SIGKILL
+    builder = prepared_avatars(32, data_dir=tmp_path, examples=examples)
+    assert len(records(builder, "train")) == 3
+    assert not remains.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(cpu_count() == 1, reason="one processor draws without worker processes")
+def test_a_script_without_a_main_guard_fails_instead_of_hanging(tmp_path):
+    process = run_script(
+        tmp_path, f"prepared_avatars(32, data_dir={str(tmp_path)!r}, examples=(600, 1, 1))\n"
+    )
+    _, errors = process.communicate()
+    assert process.returncode != 0 and "if __name__ == '__main__'" in errors
+
+
+def test_the_command_line_draws_a_set(tmp_path):
+    arguments = ["--size=32", "--examples=3,1,1", f"--data_dir={tmp_path}"]
+    command = [sys.executable, "-m", "uctgan_jax.avatars", *arguments]
+    end = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert end.returncode == 0, end.stderr
+    builder = avatars.avatars_builder(32, data_dir=tmp_path, examples=(3, 1, 1))
+    assert len(records(builder, "train")) == 3
 
 
 def test_attributes_do_not_change_between_releases():
@@ -171,7 +183,7 @@ def test_face_attributes_change_the_window_only():
     eyepatch = ATTRIBUTES["accessory"].index("eyepatch")
     outside = np.ones((64, 64), bool)
     outside[WINDOW] = False
-    for top in range(0, len(ATTRIBUTES["top"]), 5):
+    for top in range(0, len(ATTRIBUTES["top"]), 9):
         base = {**sample_attributes("test", 3), "top": top}
         for name in FACE_ATTRIBUTES:
             pictures = [

@@ -8,7 +8,11 @@ from configs import default
 from tests.conftest import TINY_MODEL
 from uctgan_jax import Inpainter
 from uctgan_jax.evaluation import evaluate as evaluation
-from uctgan_jax.evaluation.cache import Records
+from uctgan_jax.evaluation.cache import EvaluationCache
+from uctgan_jax.evaluation.extractors import Extractor, vgg16
+from uctgan_jax.evaluation.metrics.frechet import frechet_distance
+from uctgan_jax.evaluation.metrics.lpips import vgg16_features
+from uctgan_jax.evaluation.summary import DIVERSITY
 
 SIZE = 32
 
@@ -127,52 +131,28 @@ def test_the_report_says_what_it_is(report):
     assert report["num_pairs"] == 3
     assert report["figures"]["known_pixels_changed"] == 0 == report["figures"]["known_l1"]
     assert report["figures"]["hole_share"] == 0.25
-    assert set(report["figures"]["samples"]) | set(evaluation.DIVERSITY) <= set(report["variants"])
-    assert "cropped, 16 x 16 enlarged 2 x" in report["variants"]["lpips_hole"]
+    assert set(report["figures"]["samples"]) | set(DIVERSITY) <= set(report["variants"])
+    assert "cropped, 16 x 16 enlarged 4 x" in report["variants"]["lpips_hole"]
 
 
-def test_the_variant_follows_mask_and_size():
-    mask = np.ones((16, 48, 1), np.uint8)
-    assert "resized to 48 x 48" in evaluation.variants(False, mask)["lpips_hole"]
-    assert "16 x 48 enlarged 2 x" in evaluation.variants(True, mask)["lpips_out"]
-    assert "enlarged" not in evaluation.variants(True, np.ones((64, 64, 1)))["lpips_out"]
+def test_the_sets_are_compared_whole_and_by_the_holes_crops():
+    """Against VGG16's features of pictures whose pixels are repeated up to 64 px."""
+    num_examples = 7
+    report = evaluate(num_examples, num_samples=2, extractor=vgg16())
+    (batch,) = make_batches(num_examples, num_examples)
+    keys = evaluation.picture_keys(1, batch["index"])
+    drawn = FakeInpainter().sample(batch["image"], batch["mask"], keys, 2)[:, 0]
 
+    def distance(rows, factor):
+        pictures = [images[:, rows, rows] for images in (drawn, batch["image"])]
+        repeated = [p.repeat(factor, axis=1).repeat(factor, axis=2) for p in pictures]
+        return frechet_distance(*(vgg16_features(np.float32(p) / 127.5 - 1) for p in repeated))
 
-def test_bins_of_the_hole_share_hold_the_same_figures(report):
-    assert report["by_hole_share"] == {"20-30 %": {"num_examples": 5, **report["figures"]}}
-    records = [{"hole_share": share} for share in (0.0999, 0.1, 0.3, 1.0)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "summarise", lambda part: {"n": len(part)})
-        bins = evaluation.by_hole_share(records)
-    assert list(bins) == ["0-10 %", "10-20 %", "30-40 %", "90-100 %"]
-
-
-def test_sets_are_the_first_completions_against_the_truth():
-    """The extractor sees truth and first completion; what it gives goes to the set figures."""
-    seen = []
-
-    def extractor(images):
-        assert images.shape == (2, SIZE, SIZE, 3) and images.dtype == np.float32
-        seen.append(images)
-        flat = images[:, 8:24:3, 8:24:3].reshape(2, -1)
-        return flat[:, :12], flat[:, :5]
-
-    report = evaluate(num_examples=8, extractor=extractor)
-    assert len(seen) == 8
-    truth, drawn = (np.stack([pair[i, 8:24:3, 8:24:3].ravel() for pair in seen]) for i in (0, 1))
-    expected = evaluation.compare_sets(drawn[:, :12], truth[:, :12], drawn[:, :5])
-    assert report["sets"] == expected
-    assert 0 < expected["modified_inception_score"] <= 1 <= expected["inception_score"]
-    assert "inception_score" not in evaluation.compare_sets(drawn[:, :12], truth[:, :12])
+    figures = report["sets"]
+    assert figures["fd_vgg16"] == pytest.approx(distance(slice(None), 2), rel=1e-3)
+    assert figures["fd_vgg16_hole"] == pytest.approx(distance(slice(8, 24), 4), rel=1e-3)
+    assert 0 <= figures["precision"] <= 1 and "inception_score" not in figures
     json.dumps(report, allow_nan=False)
-
-
-def test_equal_sets_cannot_be_told_apart():
-    features = np.random.default_rng(0).normal(size=(12, 4))
-    figures = evaluation.compare_sets(features, features)
-    assert abs(figures["frechet_distance"]) < 1e-9
-    assert figures["precision"] == figures["recall"] == figures["coverage"] == 1
-    assert figures["u_ids"] == pytest.approx(0.5)
 
 
 def test_altered_known_pixels_are_reported_and_put_back():
@@ -205,13 +185,23 @@ def test_a_system_without_reconstructions_has_the_same_figures_otherwise(report)
     assert other["figures"]["diversity"] == report["figures"]["diversity"]
 
 
-def extractor(images):
+def pixels(images):
+    """Stands for a classifier: features and logits of two pictures or two crops."""
     flat = images[:, 8:24:3, 8:24:3].reshape(2, -1)
     return flat[:, :12], flat[:, :5]
 
 
-def test_a_broken_off_evaluation_goes_on_and_ends_alike(tmp_path):
-    """Broken off in the third picture: the first batch is measured once, the rest with another."""
+CLASSIFIER = Extractor("fid", pixels, {})
+
+
+def test_a_classifier_adds_its_scores():
+    figures = evaluate(7, num_samples=2, extractor=CLASSIFIER)["sets"]
+    assert {"fid", "fid_hole"} < set(figures)
+    assert 0 < figures["modified_inception_score"] <= 1 <= figures["inception_score"]
+
+
+def test_an_interrupted_evaluation_goes_on_and_ends_alike(tmp_path):
+    """Interrupted in the third picture: the first batch is measured once, the rest with another."""
 
     class Counting(FakeInpainter):
         seen = 0
@@ -220,51 +210,25 @@ def test_a_broken_off_evaluation_goes_on_and_ends_alike(tmp_path):
             self.seen += len(np.unique(images.reshape(len(images), -1), axis=0))
             return super().sample(images, masks, keys, num_samples)
 
-    def breaking(images):
-        if len(records) == 2:
+    def interrupted(images):
+        if len(cache) == 2:
             raise KeyboardInterrupt
-        return extractor(images)
+        return pixels(images)
 
     options = {"seed": 1}
-    records = Records(tmp_path, options)
+    cache = EvaluationCache(tmp_path, options)
     with pytest.raises(KeyboardInterrupt):
-        evaluate_with(FakeInpainter(), 7, 2, extractor=breaking, records=records)
+        breaking = Extractor("fid", interrupted, {})
+        evaluate_with(FakeInpainter(), 7, 2, extractor=breaking, cache=cache)
     inpainter = Counting()
-    again = Records(tmp_path, options)
+    again = EvaluationCache(tmp_path, options)
     assert len(again) == 2
-    resumed = evaluate_with(inpainter, 7, 3, extractor=extractor, records=again)
+    resumed = evaluate_with(inpainter, 7, 3, extractor=CLASSIFIER, cache=again)
     assert inpainter.seen == 5
-    whole = evaluate_with(FakeInpainter(), 7, 3, extractor=extractor)
+    whole = evaluate_with(FakeInpainter(), 7, 3, extractor=CLASSIFIER)
     assert resumed[0] == whole[0]
-    finished = evaluate_with(inpainter, 7, 3, extractor=extractor, records=again)
+    finished = evaluate_with(inpainter, 7, 3, extractor=CLASSIFIER, cache=again)
     assert inpainter.seen == 5 and finished[0] == whole[0]
-
-
-def test_the_pictures_worth_a_look():
-    records = [
-        {"index": 10 + i, "diversity": {"lpips_hole": d}, "samples": {"lpips": [r, r + 0.1]}}
-        for i, (d, r) in enumerate([(0.3, 0.5), (0.1, 0.2), (0.2, 0.9), (0.5, 0.3), (0.4, 0.4)])
-    ]
-    assert evaluation.choose_pictures(records, num_shown=3) == {
-        "first pictures": [10, 11, 12],
-        "most diverse": [13, 14],
-        "least diverse": [11, 12],
-        "best realism": [11, 13],
-        "worst realism": [12, 10],
-    }
-    assert evaluation.choose_pictures([{**records[0], "diversity": {}}]) == {"first pictures": [10]}
-
-
-def test_pictures_are_completed_again_as_they_were_measured():
-    complete = evaluation.model(FakeInpainter(), 3, 1)
-    batch = next(make_batches(5, 5))
-    expected = complete(batch["image"], batch["mask"], batch["index"])
-    shown = evaluation.complete_pictures(complete, make_batches(5, 2), [3, 0])
-    assert set(shown) == {0, 3}
-    for index, (image, mask, completions) in shown.items():
-        np.testing.assert_array_equal(image, batch["image"][index])
-        np.testing.assert_array_equal(mask, batch["mask"][index])
-        np.testing.assert_array_equal(completions, expected[index])
 
 
 def test_completions_equal_to_the_truth_are_counted_and_not_averaged():
@@ -282,7 +246,7 @@ def test_completions_equal_to_the_truth_are_counted_and_not_averaged():
 
 def test_one_sample_has_no_diversity():
     report = evaluate(num_examples=1, num_samples=1)
-    assert report["figures"]["diversity"] == dict.fromkeys(evaluation.DIVERSITY)
+    assert report["figures"]["diversity"] == dict.fromkeys(DIVERSITY)
     assert report["num_pairs"] == 0
 
 
@@ -299,28 +263,7 @@ def test_impossible_evaluations_are_refused(changes, rule):
         evaluate(**changes)
 
 
-def test_mean_colour_fill_by_hand():
-    image = np.zeros((2, 2, 3), np.uint8)
-    image[0, 0], image[0, 1], image[1, 0] = (10, 0, 1), (20, 0, 1), (40, 0, 2)
-    mask = np.zeros((2, 2, 1), np.uint8)
-    mask[1, 1] = 1
-    filled = evaluation.fill_with_mean_colour(image, mask)
-    np.testing.assert_array_equal(filled[1, 1], (23, 0, 1))
-    np.testing.assert_array_equal(filled[0], image[0])
-    assert (evaluation.fill_with_mean_colour(image, np.ones_like(mask)) == 128).all()
-
-
-def test_the_report_is_written_whole_or_not_at_all(tmp_path, report):
-    path = tmp_path / "new" / "report.json"
-    full = {**report, **evaluation.environment()}
-    evaluation.write_report(path, full)
-    assert json.loads(path.read_text()) == full
-    with pytest.raises(ValueError, match=r"report\.figures\.x\[1\] is nan"):
-        evaluation.write_report(path, {"figures": {"x": [0.0, float("nan")]}})
-    assert json.loads(path.read_text()) == full
-    assert [p.name for p in path.parent.iterdir()] == ["report.json"]
-
-
+@pytest.mark.slow
 def test_the_figures_do_not_depend_on_the_number_of_devices(networks):
     config = default.get_config(SIZE)
     config.model = TINY_MODEL
@@ -340,11 +283,12 @@ def test_pictures_are_measured_on_every_device():
     model, used = FakeInpainter(), set()
     model.devices = jax.devices()[:2]
 
-    def extractor(images):
+    def mean_colours(images):
         features = jax.numpy.asarray(images).mean((1, 2))
         used.update(features.devices())
         return features, None
 
+    extractor = Extractor("fd", mean_colours, {})
     spread, _ = evaluate_with(model, 7, 3, extractor=extractor)
     assert used == set(model.devices)
     assert spread == evaluate_with(FakeInpainter(), 7, 3, extractor=extractor)[0]

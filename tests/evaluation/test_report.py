@@ -1,5 +1,6 @@
 import base64
 import io
+import json
 import re
 from html.parser import HTMLParser
 from xml.etree import ElementTree
@@ -8,9 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from uctgan_jax.avatars.benchmark import FIGURES
 from uctgan_jax.evaluation import report as reports
-from uctgan_jax.evaluation.evaluate import BEST, DIVERSITY
+from uctgan_jax.evaluation import tables
+from uctgan_jax.evaluation.provenance import environment
+from uctgan_jax.evaluation.summary import BEST, DIVERSITY
+from uctgan_jax.images import read_image
+
+FIGURES = {"validity": 1.0, "distance": 0.0, "skin_agreement": 1.0}  # of a perfect system
 
 
 def figures(offset=0.0):
@@ -32,8 +37,7 @@ def bins(offset):
 
 FEATURES = {
     "network": "VGG16",
-    "frechet_distance": "FD-vgg16, not FID",
-    "short_name": "FD-vgg16",
+    "distance": "FD-vgg16, not FID",
 }
 COMMON = {
     "num_examples": 7,
@@ -55,7 +59,7 @@ def report(request):
         "by_hole_share": bins(100),
         "num_pairs": 3,
         "variants": dict.fromkeys(DIVERSITY, "LPIPS & <so on>"),
-        "sets": {"frechet_distance": 12.3456},
+        "sets": {"fd_vgg16": 12.3456, "fd_vgg16_hole": 34.5},
         "features": FEATURES,
         **COMMON,
     }
@@ -71,13 +75,13 @@ def two_systems():
         "by_hole_share": bins(100),
         "num_pairs": 3,
         "variants": dict.fromkeys(DIVERSITY, "LPIPS"),
-        "sets": {"frechet_distance": 12.5},
+        "sets": {"fd_vgg16": 12.5, "fd_vgg16_hole": 34.5},
         "features": FEATURES,
         "compared": {
             "other": {
                 "figures": other,
                 "by_hole_share": bins(200),
-                "sets": {"frechet_distance": 99.5},
+                "sets": {"fd_vgg16": 99.5, "fd_vgg16_hole": 88.5},
             }
         },
         **COMMON,
@@ -89,36 +93,33 @@ def over_training(report):
     """The report with a curve of three checkpoints."""
     main = report["figures"]["model"] if report["protocol"] == "posterior" else report["figures"]
     points = [
-        {"step": step, "figures": main, "sets": {"frechet_distance": 100.0 / step}}
+        {"step": step, "figures": main, "sets": {"fd_vgg16": 100.0 / step, "fd_vgg16_hole": step}}
         for step in (10, 20, 40)
     ]
     return {**report, "training": points}
 
 
 def cells(report):
-    tables = reports.sections(report) + reports.by_hole_share(report)
-    return [cell for _, _, _, rows in tables for row in rows for cell in row]
+    found = tables.main_tables(report) + tables.tables_by_hole_share(report)
+    return [cell for table in found for row in table.rows for cell in row]
 
 
 class Page(HTMLParser):
-    """Collects cells, open tags and pictures."""
+    """Collects cells, pictures and all texts."""
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.cells, self.sources = [], [], []
+        self.tag, self.cells, self.sources, self.texts = None, [], [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
+        self.tag = tag
         if tag == "img":
             self.sources.append(dict(attributes)["src"])
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if self.open and self.open[-1] == "td":
+        self.texts.append(data.strip())
+        if self.tag == "td" and data.strip():
             self.cells.append(data)
 
 
@@ -126,7 +127,6 @@ def test_the_page_holds_every_cell_and_needs_no_other_file(report):
     sheet = np.random.default_rng(0).integers(0, 256, (5, 9, 3), dtype=np.uint8)
     text = reports.to_html(report, {"first <pictures>": sheet, "most diverse": sheet})
     page = Page(text)
-    assert not page.open  # every tag is closed, in order
     assert page.cells == cells(report)
     assert len(page.sources) == 2
     for source in page.sources:
@@ -142,8 +142,11 @@ def test_markdown_tables_hold_every_cell(report):
     rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("| ")]
     found = [cell.strip() for row in rows for cell in row]
     assert all(cell in found for cell in cells(report))
-    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+    found = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
+    assert len(found) == len(tables.main_tables(report) + tables.tables_by_hole_share(report))
+    for table in found:
         assert len({line.count("|") for line in table.splitlines()}) == 1
+    assert "\n\n\n" not in text and "&lt;" not in text
     assert "![first pictures](a.png)" in text and "![most diverse](b.png)" in text
     assert "curves" not in text
 
@@ -157,9 +160,8 @@ def test_published_figures_carry_their_certainty(report):
 
 
 def test_two_systems_stand_side_by_side(two_systems):
-    against_truth, diversity, sets = reports.sections(two_systems)
-    _, note, columns, rows = against_truth
-    assert columns == [
+    against_truth, diversity, sets = tables.main_tables(two_systems)
+    assert against_truth.columns == [
         "figure",
         "model: mean of K",
         "model: best of K",
@@ -168,42 +170,56 @@ def test_two_systems_stand_side_by_side(two_systems):
         "other: best of K",
         "mean colour fill",
     ]
-    assert rows[0] == ["l1 (less)", "0.2500", "-", "0.5000", "10.2500", "-", "0.7500"]
-    assert "model: identical" in note and "other: ALTERED in 4 completions, by 0.0625" in note
-    assert [row[0] for row in diversity[3][:3]] == ["model", "other", "CVAE"]
-    assert sets[2:] == (
-        ["figure", "model", "other"],
-        [["frechet_distance", "12.5000", "99.5000"]],
-    )
-    _, _, columns, rows = reports.by_hole_share(two_systems)[1]
-    assert rows[0][columns.index("other: mean of K")] == "200.2500"
+    cells = ["l1 (less)", "0.2500", "-", "0.5000", "10.2500", "-", "0.7500"]
+    assert against_truth.rows[0] == cells
+    assert "model: identical" in against_truth.note
+    assert "other: ALTERED in 4 completions, by 0.0625" in against_truth.note
+    assert [row[0] for row in diversity.rows[:3]] == ["model", "other", "CVAE"]
+    assert sets.columns == ["figure", "model", "other"]
+    assert sets.rows == [
+        ["fd_vgg16", "12.5000", "99.5000"],
+        ["fd_vgg16_hole", "34.5000", "88.5000"],
+    ]
+    shares = tables.tables_by_hole_share(two_systems)[1]
+    assert shares.rows[0][shares.columns.index("other: mean of K")] == "200.2500"
 
 
 def test_the_text_is_aligned_and_leaves_out_the_shares(report, two_systems):
     for each in (report, two_systems):
         text = reports.to_text(each)
-        tables = [part.splitlines()[1:] for part in text.split("\n\n")[1:]]
-        assert all(len({len(line) for line in lines}) == 1 for lines in tables)
+        parts = [part.splitlines()[1:] for part in text.split("\n\n")[1:]]
+        assert all(len({len(line) for line in lines}) == 1 for lines in parts)
         assert "Holes of" not in text
 
 
+def drawn(svg):
+    """All texts of an SVG document."""
+    return [
+        "".join(one.itertext()).strip() for one in ElementTree.fromstring(svg).findall(".//{*}text")
+    ]
+
+
 def test_several_checkpoints_have_a_table_and_curves(over_training):
-    title, _, columns, rows = reports.sections(over_training)[-1]
-    assert title == "Over training"
-    assert [row[0] for row in rows] == ["10", "20", "40"]
+    table = tables.main_tables(over_training)[-1]
+    assert table.title == "Over training"
+    assert [row[0] for row in table.rows] == ["10", "20", "40"]
     if over_training["protocol"] == "paper":
-        place = columns.index("FD-vgg16: first completions")
-        assert [row[place] for row in rows] == ["10.0000", "5.0000", "2.5000"]
+        place = table.columns.index("fd_vgg16: first completions")
+        assert [row[place] for row in table.rows] == ["10.0000", "5.0000", "2.5000"]
     svg = reports.to_svg(over_training)
-    assert len(ElementTree.fromstring(svg).findall("{*}g")) == len(columns) - 1
-    page = Page(reports.to_html(over_training, {}))
-    assert not page.open and page.cells == cells(over_training)
+    panels = [head.rpartition(": ")[0] for head in table.columns[1:]]
+    assert set(panels) <= set(drawn(svg))
+    page = Page(reports.to_html(over_training, {}, svg))
+    assert page.cells == cells(over_training) and "training step" in page.texts
     assert "](c.svg)" in reports.to_markdown(over_training, {}, "c.svg")
 
 
 def test_a_figure_without_values_has_no_panel(over_training):
     """Skin that no portrait shows; the diversity of one completion."""
-    panels = len(ElementTree.fromstring(reports.to_svg(over_training)).findall("{*}g"))
+    panel = "skin_agreement"
+    if over_training["protocol"] == "paper":
+        panel = "diversity, LPIPS I_out(m)"
+    assert panel in drawn(reports.to_svg(over_training))
     figures = [over_training["figures"], *(point["figures"] for point in over_training["training"])]
     for each in figures:
         if over_training["protocol"] == "paper":
@@ -212,5 +228,33 @@ def test_a_figure_without_values_has_no_panel(over_training):
             each["skin_agreement"] = None
             if "oracle" in each:
                 each["oracle"]["skin_agreement"] = None
-    svg = ElementTree.fromstring(reports.to_svg(over_training))
-    assert len(svg.findall("{*}g")) == panels - 1
+    assert panel not in drawn(reports.to_svg(over_training))
+
+
+def test_the_report_is_written_whole_or_not_at_all(tmp_path, report):
+    path = tmp_path / "new" / "report.json"
+    full = {**report, **environment()}
+    sheet = np.zeros((5, 9, 3), np.uint8)
+    reports.write_report(path, full, {"first pictures": sheet, "most diverse": sheet})
+    assert json.loads(path.read_text()) == full
+    assert {p.name for p in path.parent.iterdir()} == {
+        "report.json",
+        "report.md",
+        "report.html",
+        "contact_sheet.png",
+        "contact_sheet_most_diverse.png",
+    }
+    with pytest.raises(ValueError, match=r"report\.figures\.x\[1\] is nan"):
+        reports.write_report(path, {**full, "figures": {"x": [0.0, float("nan")]}}, {})
+    assert json.loads(path.read_text()) == full
+
+
+def test_a_second_report_in_a_folder_has_its_own_pictures(tmp_path, over_training):
+    for name, grey in (("report", 50), ("second", 90)):
+        sheet = np.full((5, 9, 3), grey, np.uint8)
+        reports.write_report(tmp_path / f"{name}.json", over_training, {"first pictures": sheet})
+    assert (read_image(tmp_path / "contact_sheet.png") == 50).all()
+    assert (read_image(tmp_path / "second_contact_sheet.png") == 90).all()
+    assert (tmp_path / "curves.svg").exists() and (tmp_path / "second_curves.svg").exists()
+    text = (tmp_path / "second.md").read_text()
+    assert "(second_contact_sheet.png)" in text and "(second_curves.svg)" in text

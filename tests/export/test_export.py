@@ -20,7 +20,8 @@ from uctgan_jax.images import read_image, write_image
 from uctgan_jax.inpainting.inpainter import Inpainter
 from uctgan_jax.inpainting.sampler import draw_codes
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "run_exported.py"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "run_exported.py"
 ANY_PLATFORM = {"shape_assertion"}
 
 
@@ -109,6 +110,7 @@ def onnx(inpainter) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(export.to_onnx(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("batch_size", "num_samples"), [(1, 3), (2, 2)])
 def test_onnx_has_the_models_numbers(inpainter, onnx, batch_size, num_samples):
     arrays = inputs(batch_size, num_samples)
@@ -120,28 +122,39 @@ def test_onnx_has_the_models_numbers(inpainter, onnx, batch_size, num_samples):
     np.testing.assert_array_equal(completions[known], expected[known])
 
 
+@pytest.mark.slow
 def test_converting_leaves_the_log_levels_as_they_were(onnx):
     assert logging.getLogger("onnx_ir").level == logging.NOTSET
 
 
-def test_other_endings_are_refused_before_the_model_is_loaded(tmp_path):
-    with pytest.raises(SystemExit, match=r"model.pt\) must end in .stablehlo or .onnx"):
-        export.main([f"--checkpoint={tmp_path}/nowhere", f"--output={tmp_path}/model.pt"])
-    with pytest.raises(SystemExit, match="nowhere"):
-        export.main([f"--checkpoint={tmp_path}/nowhere", f"--output={tmp_path}/model.onnx"])
+def command_line(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "uctgan_jax.export", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
 
 
+def test_another_ending_is_one_line_before_the_model_is_loaded(inpainter, tmp_path):
+    with pytest.raises(ValueError, match=r"model.pt\) must end in .stablehlo or .onnx"):
+        export.export_model(inpainter, tmp_path / "model.pt")
+    end = command_line("--checkpoint=nowhere", f"--output={tmp_path}/model.pt")
+    assert end.returncode == 1 and end.stderr.startswith("export: output (")
+
+
+def test_a_name_without_ending_becomes_the_weights_alone(inpainter, tmp_path):
+    export.export_model(inpainter, tmp_path / "copy")
+    assert Inpainter.load(tmp_path / "copy").digest
+
+
+@pytest.mark.slow
 def test_command_line(inpainter, tmp_path):
     inpainter.save(tmp_path / "weights")
     output = tmp_path / "deep" / "model.stablehlo"
-    export.main([f"--checkpoint={tmp_path / 'weights'}", f"--output={output}"])
+    end = command_line(f"--checkpoint={tmp_path / 'weights'}", f"--output={output}")
+    assert end.returncode == 0, end.stderr
     assert sorted(path.name for path in output.parent.iterdir()) == [
         "model.stablehlo",
         "model.stablehlo.json",
     ]
-
-
-def test_command_line_writes_the_weights_alone(inpainter, tmp_path):
-    inpainter.save(tmp_path / "weights")
-    export.main([f"--checkpoint={tmp_path / 'weights'}", f"--output={tmp_path / 'copy'}"])
-    assert Inpainter.load(tmp_path / "copy").digest == Inpainter.load(tmp_path / "weights").digest

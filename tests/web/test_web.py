@@ -12,7 +12,9 @@ from PIL import Image
 
 from uctgan_jax.images import write_image
 from uctgan_jax.inpainting.image_file import Picture
-from uctgan_jax.web import page as web
+from uctgan_jax.web import drawing, pictures
+from uctgan_jax.web.examples import examples
+from uctgan_jax.web.page import build_page
 
 
 @pytest.fixture
@@ -37,29 +39,29 @@ def assert_refused(function, *arguments, message, **options):
 def strokes_url(alpha):
     picture = np.zeros((*alpha.shape, 4), np.uint8)
     picture[..., 3] = alpha
-    return web.data_url(picture, "png")
+    return pictures.data_url(picture, "png")
 
 
 class TestOpenPicture:
     def test_pixels_come_as_they_are(self, tmp_path, image):
         write_image(tmp_path / "p.png", image)
-        np.testing.assert_array_equal(web.open_picture(tmp_path / "p.png").pixels, image)
+        np.testing.assert_array_equal(pictures.open_picture(tmp_path / "p.png").pixels, image)
 
     @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n<b>"])
     def test_refuses_what_is_no_picture(self, tmp_path, content):
         (tmp_path / "p.png").write_bytes(content)
-        assert_refused(web.open_picture, tmp_path / "p.png", message="not a picture")
+        assert_refused(pictures.open_picture, tmp_path / "p.png", message="not a picture")
 
     def test_refuses_formats_that_tell_no_size_or_run_programs(self, tmp_path, image):
         for kind in ("ICO", "EPS"):
             Image.fromarray(image).resize((32, 32)).save(tmp_path / "p.png", kind)
-            assert_refused(web.open_picture, tmp_path / "p.png", message="not a picture")
+            assert_refused(pictures.open_picture, tmp_path / "p.png", message="not a picture")
 
     def test_refuses_half_a_picture(self, tmp_path, image):
         write_image(tmp_path / "p.png", image)
         data = (tmp_path / "p.png").read_bytes()
         (tmp_path / "p.png").write_bytes(data[: len(data) // 2])
-        assert_refused(web.open_picture, tmp_path / "p.png", message="damaged")
+        assert_refused(pictures.open_picture, tmp_path / "p.png", message="damaged")
 
     @pytest.mark.parametrize(
         ("width", "height"), [(5000, 5000), (9000, 20), (60_000, 60_000), (15, 400)]
@@ -82,7 +84,7 @@ class TestOpenPicture:
             + chunk(b"IEND", b"")
         )
         message = "megapixels" if width > 15 else "15 x 400 pixels. It needs 16"
-        assert_refused(web.open_picture, tmp_path / "p.png", message=message)
+        assert_refused(pictures.open_picture, tmp_path / "p.png", message=message)
 
 
 class TestView:
@@ -96,7 +98,7 @@ class TestView:
         ],
     )
     def test_fits_the_page(self, size, shown):
-        assert web.view(np.zeros((*size, 3), np.uint8)).shape == (*shown, 3)
+        assert pictures.view(np.zeros((*size, 3), np.uint8)).shape == (*shown, 3)
 
 
 class TestBrushedHole:
@@ -104,21 +106,21 @@ class TestBrushedHole:
     def test_a_hole_shown_is_the_hole_read(self, size):
         mask = np.zeros(size, np.uint8)
         mask[size[0] // 4 : size[0] // 2, size[1] // 3 : size[1] // 2] = 1
-        shown = web.view(np.zeros((*size, 3), np.uint8))
-        hole = web.brushed_hole(web.strokes(mask, *shown.shape[:2]), *size)
+        shown = pictures.view(np.zeros((*size, 3), np.uint8))
+        hole = pictures.brushed_hole(pictures.strokes(mask, *shown.shape[:2]), *size)
         assert hole.dtype == np.uint8
         np.testing.assert_array_equal(hole, mask)
 
     def test_every_pixel_that_the_brush_touched_is_hole(self):
         alpha = np.zeros((512, 512), np.uint8)
         alpha[100, 100] = 255  # one of the 16 x 16 that show a pixel
-        hole = web.brushed_hole(strokes_url(alpha), 32, 32)
+        hole = pictures.brushed_hole(strokes_url(alpha), 32, 32)
         assert hole.sum() == 1 and hole[6, 6] == 1
 
     def test_on_a_large_picture_the_stroke_keeps_its_place(self):
         alpha = np.zeros((256, 1024), np.uint8)
         alpha[64:128, 512:768] = 255
-        hole = web.brushed_hole(strokes_url(alpha), 1000, 4000)
+        hole = pictures.brushed_hole(strokes_url(alpha), 1000, 4000)
         expected = np.zeros((1000, 4000), bool)
         expected[250:500, 2000:3000] = True
         assert (hole != expected).mean() < 0.001
@@ -126,9 +128,9 @@ class TestBrushedHole:
     def test_refuses_nothing_and_everything(self):
         alpha = np.zeros((64, 64), np.uint8)
         for brushed in (None, "", strokes_url(alpha)):
-            assert_refused(web.brushed_hole, brushed, 64, 64, message="Nothing is brushed yet")
+            assert_refused(pictures.brushed_hole, brushed, 64, 64, message="Nothing is brushed yet")
         assert_refused(
-            web.brushed_hole, strokes_url(alpha + 255), 64, 64, message="Everything is brushed"
+            pictures.brushed_hole, strokes_url(alpha + 255), 64, 64, message="Everything is brushed"
         )
 
     def test_refuses_what_no_brush_sends(self):
@@ -139,30 +141,30 @@ class TestBrushedHole:
             "data:image/png;base64,????",
             "/etc/passwd",
             "data:image/png;base64," + base64.b64encode(jpeg.getvalue()).decode(),
-            "data:image/png;base64," + "A" * (web.MAX_STROKES + 1),
-            strokes_url(np.full((1, web.MAX_VIEW_SIDE + 1), 255, np.uint8)),
+            "data:image/png;base64," + "A" * (pictures.MAX_STROKES + 1),
+            strokes_url(np.full((1, pictures.MAX_VIEW_SIDE + 1), 255, np.uint8)),
         ]
         for text in texts:
-            assert_refused(web.brushed_hole, text, 64, 64, message="did not arrive whole")
+            assert_refused(pictures.brushed_hole, text, 64, 64, message="did not arrive whole")
 
 
 class TestDraw:
     def test_completions_and_the_reference_last(self, inpainter, image, mask):
         reference = image[::-1].copy()
-        drawing, pictures = web.draw(
+        made, completed = drawing.draw(
             inpainter, Picture(image, image), mask, num_samples=4, seed=3, reference=reference
         )
-        assert drawing.names == ("1", "2", "3", "4", "reference")
-        pictures = np.stack(pictures)
-        assert pictures.shape == (5, 48, 64, 3) and len(drawing.codes) == 5
+        assert made.names == ("1", "2", "3", "4", "reference")
+        completed = np.stack(completed)
+        assert completed.shape == (5, 48, 64, 3) and len(made.codes) == 5
         np.testing.assert_array_equal(
-            pictures[:4], inpainter.complete(image, mask, num_samples=4, seed=3).images
+            completed[:4], inpainter.complete(image, mask, num_samples=4, seed=3).images
         )
         np.testing.assert_array_equal(
-            pictures[4:], inpainter.complete(image, mask, instances=[reference]).images
+            completed[4:], inpainter.complete(image, mask, instances=[reference]).images
         )
-        assert len({picture.tobytes() for picture in pictures}) == 5
-        np.testing.assert_array_equal(pictures[:, mask == 0], np.stack([image[mask == 0]] * 5))
+        assert len({picture.tobytes() for picture in completed}) == 5
+        np.testing.assert_array_equal(completed[:, mask == 0], np.stack([image[mask == 0]] * 5))
 
     @pytest.mark.parametrize(
         ("options", "message"),
@@ -174,32 +176,35 @@ class TestDraw:
     )
     def test_refuses_what_the_page_does_not_offer(self, inpainter, image, mask, options, message):
         picture = Picture(image, image)
-        assert_refused(web.draw, inpainter, picture, mask, message=message, **options)
+        assert_refused(drawing.draw, inpainter, picture, mask, message=message, **options)
 
 
 class TestWalk:
     def test_from_one_completion_to_another(self, inpainter, image, mask):
-        drawing, pictures = web.draw(inpainter, Picture(image, image), mask, num_samples=4, seed=0)
+        made, completed = drawing.draw(
+            inpainter, Picture(image, image), mask, num_samples=4, seed=0
+        )
         start, middle, end = (
-            web.walk(inpainter, drawing, start=1, end=3, percent=percent)
+            drawing.walk(inpainter, made, start=1, end=3, percent=percent)
             for percent in (0, 50, 100)
         )
         # Compiled for one code, not for four: a rounding may fall the other way.
-        assert np.abs(start.astype(int) - pictures[1]).max() <= 1
-        assert np.abs(end.astype(int) - pictures[3]).max() <= 1
+        assert np.abs(start.astype(int) - completed[1]).max() <= 1
+        assert np.abs(end.astype(int) - completed[3]).max() <= 1
         assert (middle != start).any() and (middle != end).any()
         np.testing.assert_array_equal(middle[mask == 0], image[mask == 0])
 
 
 def test_examples_are_portraits_with_a_hole_in_the_face():
-    picture, mask = web.example(web.EXAMPLES[0], 32)
-    image = picture.pixels
-    assert image.shape == (32, 32, 3) and mask.shape == (32, 32)
-    assert 0.2 < mask.mean() < 0.4 and image[mask > 0].std() > 20
+    found = examples(32)
+    assert len(found) > 3
+    for picture, mask in found:
+        assert picture.pixels.shape == (32, 32, 3) and mask.shape == (32, 32)
+        assert 0.2 < mask.mean() < 0.4 and picture.pixels[mask > 0].std() > 20
 
 
 def test_the_page_sends_nothing_home_and_shows_no_api(inpainter):
-    page = web.build_page(inpainter)
+    page = build_page(inpainter)
     assert not page.analytics_enabled
     assert all(event.api_visibility == "private" for event in page.fns.values())
     # One at a time on the model, whichever event asks.

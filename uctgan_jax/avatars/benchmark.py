@@ -1,11 +1,12 @@
 """The exact-posterior benchmark: completions of `avatars` against the true posterior.
 
 Each system completes the same portraits with the face hidden, K times each. What it should have
-drawn is known exactly (`metrics/posterior.py`), so its set of completions is judged, not only its
-nearness to one truth. An independent run of the oracle is judged like any other system and shows
-what each figure is worth at this N and K.
+drawn is known exactly (`posterior.py`). So its set of completions is judged, not only its nearness
+to one truth. An independent run of the oracle is judged like any other system: its figures are the
+best possible at this N and K.
 """
 
+import math
 from collections.abc import Callable
 
 import cv2
@@ -15,11 +16,14 @@ from tqdm import tqdm
 from uctgan_jax.avatars.dataset import ATTRIBUTES, FACE_ATTRIBUTES, sample_attributes
 from uctgan_jax.avatars.posterior import FACE_WINDOW, Posterior
 from uctgan_jax.data.masks import MaskOptions, draw_mask
-from uctgan_jax.evaluation.evaluate import fill_with_mean_colour, picture_keys, to_float
-from uctgan_jax.evaluation.metrics import diversity
+from uctgan_jax.evaluation.completion import at_step
+from uctgan_jax.evaluation.evaluate import picture_keys
+from uctgan_jax.evaluation.measure import fill_with_mean_colour
+from uctgan_jax.evaluation.metrics.diversity import hole_box, select_pairs
 from uctgan_jax.evaluation.metrics.frechet import frechet_distance
-from uctgan_jax.evaluation.metrics.lpips import vgg16_features
+from uctgan_jax.evaluation.metrics.lpips import MIN_SIZE, lpips_pairs, vgg16_features
 from uctgan_jax.images import contact_sheet
+from uctgan_jax.preprocess import normalize
 
 # Root mean square over the hole, on [0, 1], up to which a completion counts as an element of the
 # support that is drawn imprecisely; docs/evaluation.md says how it was chosen.
@@ -80,7 +84,7 @@ def benchmark(
     Raises:
         ValueError: fewer than 2 samples, or a hole that the posterior cannot be computed for.
     """
-    pairs = diversity.select_pairs(num_samples)
+    pairs = select_pairs(num_samples)
     mask = draw_mask(
         np.random.default_rng(0), MaskOptions("window", region=FACE_WINDOW), image_size=image_size
     )
@@ -111,13 +115,57 @@ def benchmark(
     return report, sheet
 
 
+def benchmark_model(
+    inpainter,
+    earlier: list,
+    *,
+    image_size: int,
+    num_examples: int,
+    num_samples: int,
+    split: str = "test",
+    seed: int = 0,
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """Judges a model beside its own codes, the oracle and two baselines.
+
+    Args:
+        inpainter: the model.
+        earlier: earlier checkpoints of it, the oldest first, for the curves over training.
+        image_size, num_examples, num_samples, split, seed: as for `benchmark`.
+
+    Returns:
+        The report of `benchmark`, with `training` if there are earlier checkpoints; and title ->
+        contact sheet, uint8 [H, W, 3].
+    """
+    checkpoints = {f"step {one.step}": one for one in earlier} | {"model": inpainter}
+    systems = {name: model(one, num_samples, seed) for name, one in checkpoints.items()}
+    report, sheet = benchmark(
+        {
+            **systems,
+            "own codes": own_codes(inpainter, num_samples, seed),
+            "oracle": oracle(num_samples, seed),
+            "mean colour": mean_colour_fill(num_samples),
+            "telea": telea(num_samples),
+        },
+        image_size=image_size,
+        num_examples=num_examples,
+        num_samples=num_samples,
+        split=split,
+        seed=seed,
+    )
+    if earlier:
+        report["training"] = [
+            at_step(one, {"figures": report["figures"][name]}) for name, one in checkpoints.items()
+        ]
+    return report, {"first pictures": sheet}
+
+
 def oracle(num_samples: int, seed: int = 0) -> System:
     """Exact posterior draws, independent of the reference draws of the same seed."""
     return lambda posterior, index: posterior.sample(_rng(seed, 1, index), num_samples)
 
 
 def model(inpainter, num_samples: int, seed: int = 0) -> System:
-    """A trained model, with the keys of `evaluation.picture_keys`."""
+    """A trained model; completions of portrait i use the key `fold_in(key(seed), i)`."""
 
     def complete(posterior, index):
         keys = picture_keys(seed, [index])
@@ -127,10 +175,9 @@ def model(inpainter, num_samples: int, seed: int = 0) -> System:
 
 
 def own_codes(inpainter, num_samples: int, seed: int = 0) -> System:
-    """What a model's E1 and G make of the oracle's draws: the model, if its prior were perfect.
+    """The oracle's draws, each completed with its own code: the model with a perfect prior.
 
-    Each draw is a whole portrait, and its hole is completed with its own code. What these miss,
-    E1 and G miss; the prior can only be blamed for what `model` misses beyond that.
+    Errors here are those of E1 and G. Only what `model` misses beyond them is the prior's.
     """
     draw = oracle(num_samples, seed)
 
@@ -164,8 +211,24 @@ def _rng(seed, stream, index):
     return np.random.default_rng([seed, stream, index])
 
 
+def _crops(completions, mask) -> np.ndarray:
+    """The hole's box of every completion, float32, enlarged to LPIPS's least side, bilinearly.
+
+    Published figures of the bundled models hold for these crops, not for those of 64 px that other
+    protocols have.
+    """
+    rows, columns = hole_box(mask)
+    crops = normalize(completions[:, rows, columns])
+    height, width = crops.shape[1:3]
+    factor = math.ceil(MIN_SIZE / min(height, width))
+    if factor == 1:
+        return crops
+    side = (width * factor, height * factor)
+    return np.stack([cv2.resize(crop, side, interpolation=cv2.INTER_LINEAR) for crop in crops])
+
+
 class _Tally:
-    """What one system did on all portraits so far."""
+    """The readings of one system's completions, over all portraits so far."""
 
     def __init__(self, mask, pairs):
         self.mask, self.pairs = mask, pairs
@@ -188,9 +251,9 @@ class _Tally:
             self.true[name] += np.bincount(support, minlength=len(ATTRIBUTES[name])) / len(support)
         if reading.skin is not None:
             self.skin.append((reading.skin == posterior.attributes["skin"]).mean())
-        images = to_float(completions)
-        self.lpips.append(diversity.lpips_diversity_in_hole(images, self.mask, self.pairs))
-        self.features.append(vgg16_features(diversity.crop_to_hole(images, self.mask)))
+        crops = _crops(completions, self.mask)
+        self.lpips.append(lpips_pairs(crops, self.pairs).mean())
+        self.features.append(vgg16_features(crops))
 
     def figures(self, reference):
         variation = {

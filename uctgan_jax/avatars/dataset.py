@@ -16,10 +16,9 @@ Locality. At 64 px the facial attributes (`FACE_ATTRIBUTES`) change pixels in ro
 16-47 only, except the strap of the eyepatch, which climbs to row 5; a completion of that window can
 therefore be compared with the exact posterior over them.
 
-Command line: `python -m uctgan_jax.avatars.dataset --size=32 --data_dir=DIR`.
+`python -m uctgan_jax.avatars` draws a set from the command line.
 """
 
-import argparse
 import contextlib
 import dataclasses
 import fcntl
@@ -27,20 +26,25 @@ import functools
 import hashlib
 import io
 import itertools
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import cv2
 import numpy as np
-import python_avatars
-import resvg_py
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from uctgan_jax import quiet
 from uctgan_jax.data.workers import check_main_is_guarded, cpu_count, map_in_processes
+
+try:
+    import python_avatars
+    import resvg_py
+except ImportError as error:
+    raise ImportError(
+        f"The avatars need the extra `avatars`: pip install 'uctgan-jax[avatars]' ({error})."
+    ) from error
 
 VERSION = "1.0.0"
 SIZES = (32, 64, 128, 256)
@@ -210,7 +214,7 @@ def rasterise(svg: str, size: int, background: str) -> np.ndarray:
     """uint8 RGB [size, size, 3] of a drawing by `draw`, over a background such as "#7FB5B0"."""
     whole = 'width="264px" height="280px" viewBox="0 0 264 280"'
     if svg.count(whole) != 1:
-        raise RuntimeError("python-avatars drew a frame other than 264 x 280; see requirements.")
+        raise RuntimeError("python-avatars drew a frame other than 264 x 280: another version?")
     square = f'width="{size}" height="{size}" viewBox="{_VIEW_BOX}"'
     png = resvg_py.svg_to_bytes(
         svg_string=svg.replace(whole, square),
@@ -373,28 +377,3 @@ def _quiet_tfds() -> Iterator[None]:
             yield
     finally:
         tfds.enable_progress_bar()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Draw the avatars data set.")
-    parser.add_argument("--size", type=int, default=64, help=f"side in pixels, one of {SIZES}")
-    data_dir = os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets")
-    parser.add_argument("--data_dir", default=data_dir, help="TFDS data folder")
-    parser.add_argument("--examples", default=",".join(map(str, DEFAULT_EXAMPLES)),
-                        help="train,validation,test")  # fmt: skip
-    args = parser.parse_args()
-    try:
-        examples = tuple(int(n) for n in args.examples.split(","))
-        avatars_config(args.size, examples)
-    except ValueError as error:
-        parser.error(str(error))
-    data_dir = Path(args.data_dir).expanduser()
-    try:
-        builder = prepared_avatars(args.size, data_dir=data_dir, examples=examples)
-    except OSError as error:
-        raise SystemExit(f"avatars: {error}") from error
-    print(f"avatars {args.size} px, {'/'.join(map(str, examples))} examples: {builder.data_dir}")
-
-
-if __name__ == "__main__":
-    main()

@@ -387,7 +387,7 @@ def _find(root, name):
     for element in (_find(root, "top") if top else root).iter():
         if _tag(element) == "g" and (element.get("id") or "").endswith(ending):
             return element
-    raise RuntimeError(f"python-avatars drew no group for {name}; see requirements.")
+    raise RuntimeError(f"python-avatars drew no group for {name}: another version?")
 
 
 def _keep_only(element, kept):

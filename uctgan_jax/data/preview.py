@@ -5,9 +5,10 @@ Writes a contact sheet of the first examples of a run: picture, the picture with
 """
 
 import numpy as np
-from absl import app, flags, logging
+from absl import flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from uctgan_jax import command_line
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import train_batches
 from uctgan_jax.data.sources import open_source
@@ -45,15 +46,9 @@ def preview(config: ConfigDict, count: int) -> np.ndarray:
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
     logging.set_verbosity(logging.WARNING)
-    output = flags.FLAGS.output
-    try:
-        write_image(output, preview(flags.FLAGS.config, flags.FLAGS.count))
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"preview: {error}") from error
-    print(f"wrote {output}")
+    write_image(flags.FLAGS.output, preview(flags.FLAGS.config, flags.FLAGS.count))
+    print(f"wrote {flags.FLAGS.output}")
 
 
 if __name__ == "__main__":
@@ -62,4 +57,4 @@ if __name__ == "__main__":
     flags.DEFINE_string("output", "preview.png", "The picture to write.")
     flags.DEFINE_integer("count", 16, "How many examples.", lower_bound=1)
     flags.mark_flags_as_required(["config"])
-    app.run(main)
+    command_line.run(main)

@@ -22,7 +22,6 @@ from absl import logging
 from google.protobuf.message import DecodeError
 from tensorflow_datasets.proto import tf_example_pb2
 
-from uctgan_jax.avatars.dataset import DEFAULT_EXAMPLES, prepared_avatars
 from uctgan_jax.files import typed_path
 from uctgan_jax.images import read_image
 from uctgan_jax.picture_folders import (
@@ -80,7 +79,7 @@ def open_source(
     split: str,
     image_size: int,
     data_dir: str | Path | None = None,
-    avatars_examples: tuple[int, int, int] = DEFAULT_EXAMPLES,
+    avatars_examples: tuple[int, int, int] | None = None,
     max_corrupt: int = 0,
 ) -> Source:
     """Open the pictures of one split.
@@ -91,13 +90,14 @@ def open_source(
       split: "train", "validation" or "test".
       image_size: the side that avatars are drawn at; others come whole.
       data_dir: the TFDS data folder; default $TFDS_DATA_DIR, else ~/tensorflow_datasets.
-      avatars_examples: how many avatars in train, validation and test; those to train on are
-        drawn when they are asked for.
+      avatars_examples: the number of avatars in train, validation and test, by default 50,000,
+        2,000 and 2,000. Those to train on are drawn when they are asked for.
       max_corrupt: how many pictures that cannot be read are named in the log and replaced by the
         next one of the source; one more raises CorruptDataError when it is met.
 
-    Raises: ValueError for an unknown form or split, or a source without pictures;
-      FileNotFoundError for a missing folder or a TFDS set that is not prepared.
+    Raises: ValueError for an unknown form or split, a source without pictures, or avatars without
+      the extra `avatars`; FileNotFoundError for a missing folder or a TFDS set that is not
+      prepared.
     """
     if split not in SPLITS:
         raise ValueError(f"Unknown split {split!r}: must be one of {', '.join(SPLITS)}.")
@@ -105,11 +105,8 @@ def open_source(
     data_dir = typed_path(data_dir)
     kind, _, argument = spec.partition(":")
     if spec == "avatars":
-        builder = prepared_avatars(
-            image_size,
-            data_dir=data_dir,
-            examples=avatars_examples,
-            held_out_alone=split != "train",
+        builder = _prepared_avatars(
+            image_size, data_dir, avatars_examples, held_out_alone=split != "train"
         )
         return TfdsSource(builder, split=split, name="avatars", max_corrupt=max_corrupt)
     if kind == "folder" and argument:
@@ -304,6 +301,25 @@ class TfdsSource(_TolerantSource):
             return read_image(values[0])
         except (ValueError, DecodeError) as error:
             raise ValueError(f"record {i}: {error}") from error
+
+
+def _prepared_avatars(
+    image_size: int,
+    data_dir: Path,
+    examples: tuple[int, int, int] | None,
+    *,
+    held_out_alone: bool,
+) -> tfds.core.DatasetBuilder:
+    try:
+        from uctgan_jax.avatars import dataset
+    except ImportError as error:
+        raise ValueError(str(error)) from error
+    return dataset.prepared_avatars(
+        image_size,
+        data_dir=data_dir,
+        examples=examples or dataset.DEFAULT_EXAMPLES,
+        held_out_alone=held_out_alone,
+    )
 
 
 def _prepared_tfds(name: str, data_dir: Path) -> tfds.core.DatasetBuilder:

@@ -1,4 +1,4 @@
-"""What was measured on each picture, kept on disk, so that a broken-off evaluation goes on."""
+"""The evaluation cache: measurements on disk, so that an interrupted evaluation goes on."""
 
 import base64
 import contextlib
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 
-class Records:
+class EvaluationCache:
     """One measurement a picture, in a JSON-lines file that grows as they come.
 
     The file's name is a digest of the options: other options, another file. Its first line holds
-    them in clear. A record stands for one picture with its mask: `index` says which, `inputs` is
-    a digest of both (see `digest`), so that a changed picture is measured again.
+    them in clear. A measurement belongs to a picture with its mask: `index` is its place in the
+    split, `inputs` a digest of both (see `digest`). So a changed picture is measured again.
 
     Attributes:
         path: the file.
@@ -29,37 +29,37 @@ class Records:
         """
         head = json.dumps({"options": options}, sort_keys=True)
         self.path = Path(folder) / f"{hashlib.sha256(head.encode()).hexdigest()[:16]}.jsonl"
-        self._records: dict[tuple[int, str], dict] = {}
+        self._measurements: dict[tuple[int, str], dict] = {}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists() or not self._read():
             self._append(head)
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._measurements)
 
     def get(self, index: int, inputs: str) -> dict | None:
-        """The record of a picture, or None if it was not measured yet."""
-        return self._records.get((index, inputs))
+        """The measurement of a picture, or None if there is none yet."""
+        return self._measurements.get((index, inputs))
 
-    def add(self, record: dict) -> None:
-        """Keeps a record: `index`, `inputs`, and whatever JSON or float32 arrays can hold."""
-        self._append(json.dumps(record, default=_encode))
-        self._records[record["index"], record["inputs"]] = record
+    def add(self, measurement: dict) -> None:
+        """Keeps a measurement: `index`, `inputs`, and what JSON or float32 arrays can hold."""
+        self._append(json.dumps(measurement, default=_encode))
+        self._measurements[measurement["index"], measurement["inputs"]] = measurement
 
     def _append(self, line: str) -> None:
         with self.path.open("a") as file:
             file.write(line + "\n")
 
     def _read(self) -> bool:
-        """Reads the records; returns whether there is a first line."""
+        """Reads the measurements; returns whether there is a first line."""
         *lines, cut_off = self.path.read_bytes().split(b"\n")
         if cut_off:
             with self.path.open("r+b") as file:
                 file.truncate(sum(len(line) + 1 for line in lines))
         for line in lines[1:]:
             with contextlib.suppress(ValueError):  # A damaged one's picture is measured again.
-                record = json.loads(line, object_hook=_decode)
-                self._records[record["index"], record["inputs"]] = record
+                one = json.loads(line, object_hook=_decode)
+                self._measurements[one["index"], one["inputs"]] = one
         return bool(lines)
 
 

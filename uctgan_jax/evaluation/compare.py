@@ -64,7 +64,7 @@ class CompletionsFolder:
             ValueError: too few or too many completions of a picture, one of another size, a file
                 that is no picture.
         """
-        self._folder, self._num_samples = Path(folder).expanduser(), num_samples
+        self._folder, self._num_samples = Path(folder), num_samples
         if not self._folder.is_dir():
             raise FileNotFoundError(f"{folder} must be a folder of completions NAME_000.png ...")
         if num_samples < 1:

@@ -1,5 +1,35 @@
-"""`python -m uctgan_jax.export`: see `export_model`."""
+"""Exports a model: its weights alone, or as one file that runs without this package.
 
-from uctgan_jax.export.export_model import main
+    python -m uctgan_jax.export --checkpoint=DIR --output=FOLDER
+    python -m uctgan_jax.export --checkpoint=DIR --output=model.stablehlo
+    python -m uctgan_jax.export --checkpoint=DIR --output=model.onnx
 
-main()
+A name without ending becomes a folder of weights and config, which `Inpainter.load` opens. Else the
+ending decides on the format, see `uctgan_jax.export.export_model`.
+"""
+
+from absl import flags
+
+from uctgan_jax import command_line
+from uctgan_jax.export.export_model import check_output, export_model
+from uctgan_jax.files import typed_path
+from uctgan_jax.inpainting.inpainter import Inpainter
+
+_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The model, as for inpaint.py.")
+_OUTPUT = flags.DEFINE_string("output", None, "A .stablehlo or .onnx file, or a folder.")
+
+
+def main(argv: list[str]) -> None:
+    output = typed_path(_OUTPUT.value)
+    check_output(output)  # before the model is loaded
+    inpainter = Inpainter.load(_CHECKPOINT.value)
+    if output.suffix == ".onnx":
+        print("converting to ONNX, which takes half a minute or more", flush=True)
+    export_model(inpainter, output)
+    described = f" and its description {output}.json" if output.suffix else ""
+    print(f"wrote {output}{described}")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["checkpoint", "output"])
+    command_line.run(main)

@@ -1,25 +1,19 @@
-"""Exports a model: its weights alone, or as one file that runs without this package.
+"""A model as one file that runs without this package, or its weights alone.
 
-    python -m uctgan_jax.export --checkpoint=DIR --output=FOLDER
-    python -m uctgan_jax.export --checkpoint=DIR --output=model.stablehlo
-    python -m uctgan_jax.export --checkpoint=DIR --output=model.onnx
-
-A name without ending becomes a folder of weights and config, which `Inpainter.load` opens. Else the
-ending decides on the format: StableHLO for JAX (`jax.export`; CPU, CUDA and TPU) or ONNX for
-ONNX Runtime (needs the extra `onnx`). Either holds the parameters and one function,
+The formats are StableHLO for JAX (`jax.export`; CPU, CUDA and TPU) and ONNX for ONNX Runtime (needs
+the extra `onnx`). Either holds the parameters and one function,
 
     images uint8 [B, S, S, 3], masks uint8 [B, S, S, 1] with 1 = hole, codes float32 [B, K, Z]
         -> completions uint8 [B, K, S, S, 3], known pixels as they are
 
 for any B and K from 1 on. S, Z and where the model comes from are in `OUTPUT.json` beside it.
-`examples/run_exported.py` runs a StableHLO file.
+`examples/run_exported.py` runs a StableHLO file; `python -m uctgan_jax.export` writes either.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,7 +28,8 @@ from uctgan_jax import quiet
 from uctgan_jax.files import make_writable, write_atomically, write_text
 from uctgan_jax.inpainting.inpainter import Inpainter
 from uctgan_jax.inpainting.sampler import complete_codes
-from uctgan_jax.nets import blocks, build_networks
+from uctgan_jax.nets import blocks
+from uctgan_jax.saved_models import build_model
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 INPUTS = ("images", "masks", "codes")
@@ -106,7 +101,7 @@ def export_model(inpainter: Inpainter, output: str | Path) -> None:
         ImportError: if ONNX's packages are missing.
         OSError: if `output` cannot be written.
     """
-    output = Path(output).expanduser()
+    output = Path(output)
     check_output(output)
     if not output.suffix:
         inpainter.save(output)
@@ -120,7 +115,7 @@ def export_model(inpainter: Inpainter, output: str | Path) -> None:
 
 
 def describe(inpainter: Inpainter) -> dict[str, Any]:
-    """What goes beside an exported model: its inputs and output, and where it comes from."""
+    """The description beside an exported model: its inputs and output, and where it comes from."""
     shapes = _input_shapes(inpainter)
     function = _completing_function(inpainter, inpainter.config.compute_dtype)
     completions = jax.eval_shape(function, *shapes)
@@ -144,20 +139,18 @@ def _describe(array: jax.ShapeDtypeStruct) -> dict[str, Any]:
 
 def _completing_function(inpainter: Inpainter, compute_dtype: str) -> Callable[..., jax.Array]:
     """`complete_codes` with the parameters inside."""
-    config = inpainter.config
-    networks = build_networks(
-        image_size=config.image_size, compute_dtype=compute_dtype, **config.model
-    )
+    config = inpainter.config.to_dict() | {"compute_dtype": compute_dtype}
+    networks, prior = build_model(config, source="the model")
     params = jax.device_get(
         {
             name: params
             for name, params in inpainter.params.items()
-            if name in ("encoder", "prior", "guide", "generator")
+            if name in ("encoder", "prior", "generator")
         }
     )
 
     def complete(images: jax.Array, masks: jax.Array, codes: jax.Array) -> jax.Array:
-        return complete_codes(networks, params, images, masks, codes)
+        return complete_codes(networks, prior, params, images, masks, codes)
 
     return complete
 
@@ -182,27 +175,5 @@ def check_output(output: Path) -> None:
 
 
 def _repeat(x: jax.Array) -> jax.Array:
-    """What `blocks.upsample` gives: every row and column twice."""
+    """`blocks.upsample` in another form: every row and column twice."""
     return einops.repeat(x, "b h w c -> b (h p) (w q) c", p=2, q=2)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command line; bad input ends it with one line that says what is wrong."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--checkpoint", required=True, help="as for inpaint.py")
-    parser.add_argument(
-        "--output", required=True, type=Path, help="a .stablehlo or .onnx file, or a folder"
-    )
-    arguments = parser.parse_args(argv)
-    try:
-        check_output(arguments.output)
-        inpainter = Inpainter.load(arguments.checkpoint)
-        if arguments.output.suffix == ".onnx":
-            print("converting to ONNX, which takes half a minute or more", flush=True)
-        export_model(inpainter, arguments.output)
-    except (ValueError, OSError, ImportError) as error:
-        raise SystemExit(f"uctgan_jax.export: {error}") from error
-    described = f" and its description {arguments.output}.json" if arguments.output.suffix else ""
-    print(f"wrote {arguments.output}{described}")

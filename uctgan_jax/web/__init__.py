@@ -1,0 +1,1 @@
+"""The web page: `page` lays it out and connects it, `server` runs it; the rest are plain arrays."""

@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1200, help="of the window, in pixels")
     parser.add_argument("--dark", action="store_true")
     arguments = parser.parse_args()
-    expect.set_options(timeout=60_000)
+    expect.set_options(timeout=600_000)
     with tempfile.TemporaryDirectory() as folder, launch_chromium() as browser:
         # Absolute, since the server runs in the repository's root; a name stays a name.
         checkpoint = Path(arguments.checkpoint)

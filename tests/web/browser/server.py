@@ -69,7 +69,7 @@ class Server:
 
     def __exit__(self, *_) -> None:
         self.process.terminate()
-        self.process.wait(timeout=60)
+        self.process.wait()
         self.process.stdout.close()
 
 

@@ -14,7 +14,9 @@ import cv2
 import numpy as np
 
 from uctgan_jax.evaluation.metrics import pixel
-from uctgan_jax.evaluation.metrics.lpips import MIN_SIZE, lpips_pairs
+from uctgan_jax.evaluation.metrics.lpips import lpips_pairs
+
+ENLARGED_SIDE = 64  # the last maps of AlexNet and VGG16 hold little of smaller pictures
 
 
 def select_pairs(num_samples: int, num_pairs: int | None = None, seed=0) -> np.ndarray:
@@ -42,7 +44,7 @@ def select_pairs(num_samples: int, num_pairs: int | None = None, seed=0) -> np.n
 def lpips_diversity(completions, pairs) -> float:
     """I_out: mean LPIPS over `pairs` of `completions`, float32 [K, H, W, 3] in [-1, 1].
 
-    Pictures under 32 px are first enlarged, see `enlarge`.
+    Pictures under 64 px are first enlarged, see `enlarge`.
     """
     return float(lpips_pairs(enlarge(completions), pairs).mean())
 
@@ -61,9 +63,9 @@ def l1_diversity_in_hole(completions, mask, pairs) -> float:
 def crop_to_hole(images, mask, *, size: int | None = None) -> np.ndarray:
     """The hole's bounding box, cropped from every picture of [B, H, W, 3]; mask [H, W, 1].
 
-    Without `size` the box is left as it is, and enlarged if it is under 32 px. With `size` every
-    box becomes `size` x `size` (bilinear; the shape may change): for masks whose boxes vary, where
-    as many networks as there are box shapes would have to be compiled. The two are different
+    Without `size` the box is left as it is, and enlarged if it is under 64 px, see `enlarge`. With
+    `size` every box becomes `size` x `size` (bilinear; the shape may change). That is for masks
+    whose boxes vary: each box shape would compile a network of its own. The two are different
     figures: say which one is reported.
 
     Raises:
@@ -90,19 +92,17 @@ def hole_box(mask: np.ndarray) -> tuple[slice, slice]:
 
 
 def enlarge(images) -> np.ndarray:
-    """[B, H, W, 3] enlarged bilinearly by the least whole factor that makes both sides >= 32 px."""
-    height, width = images.shape[1:3]
-    factor = enlargement(height, width)
-    return _resize(images, height * factor, width * factor)
+    """[B, H, W, 3] with every pixel repeated by the least factor that makes both sides >= 64 px."""
+    factor = enlargement(*images.shape[1:3])
+    return np.repeat(np.repeat(np.asarray(images), factor, axis=1), factor, axis=2)
 
 
 def enlargement(height: int, width: int) -> int:
     """The factor that `enlarge` uses; 1 if the picture is large enough as it is."""
-    return math.ceil(MIN_SIZE / min(height, width))
+    return math.ceil(ENLARGED_SIDE / min(height, width))
 
 
 def _resize(images, height, width):
-    images = np.asarray(images)
     if images.shape[1:3] == (height, width):
         return images
     resized = [cv2.resize(i, (width, height), interpolation=cv2.INTER_LINEAR) for i in images]
