@@ -66,7 +66,7 @@ def test_each_hole_is_judged_by_itself():
     image = np.full((64, 240, 3), 120, np.uint8)
     hole = np.concatenate([HOLE, 0 * HOLE, HOLE], axis=1)
     image[19:45, 23:57] = MAGENTA
-    windows = [Window(np.s_[:, :80], np.s_[20:44, 24:56], 255 * HOLE[20:44, 24:56])]
+    windows = [Window(np.s_[0:64, 0:80], np.s_[20:44, 24:56], 255 * HOLE[20:44, 24:56])]
     clean = clean_surroundings(image, 255 * hole, hole, windows)
     assert (clean[hole == 0] == 120).all()
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from uctgan_jax.images import coverage_of
+from uctgan_jax.images import coverage_of, resize
 from uctgan_jax.inpainting.windows import Window
 
 _FILLED_FROM = 8  # of 255
@@ -29,6 +29,8 @@ _TOLERANCE = 5
 # The share of foreign colours that makes pixels beside a hole mixed, and those farther out.
 _FIRST_SHARE = 0.7
 _NEXT_SHARE = 0.3
+# The side at which shares are counted: they change slowly.
+_COUNTED_AT = 512
 
 
 def coverage_of_array(mask: np.ndarray) -> np.ndarray:
@@ -113,12 +115,20 @@ def clean_surroundings(
     """
     clean = image.copy()
     for window in windows:
-        box = window.box
-        rings, known = _rings(hole[box])
-        mixed = _mixed(image[box], coverage[box], rings, known)
-        trusted = (hole[box] == 0) & ~mixed
+        # The rest of the box belongs to other windows, or lies too far out.
+        near = tuple(
+            slice(
+                max(core.start - _RINGS - _REACH, box.start),
+                min(core.stop + _RINGS + _REACH, box.stop),
+            )
+            for core, box in zip(window.core, window.box, strict=True)
+        )
+        span = max(edge.stop - edge.start for edge in window.box) // 2
+        rings, known = _rings(hole[near])
+        mixed = _mixed(image[near], coverage[near], rings, known, span)
+        trusted = (hole[near] == 0) & ~mixed
         for ring in reversed(rings):
-            _extend(clean[box], ring & mixed, trusted)
+            _extend(clean[near], ring & mixed, trusted)
             trusted |= ring
     return clean
 
@@ -134,9 +144,20 @@ def _rings(hole: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def _mixed(
-    image: np.ndarray, coverage: np.ndarray, rings: Sequence[np.ndarray], known: np.ndarray
+    image: np.ndarray,
+    coverage: np.ndarray,
+    rings: Sequence[np.ndarray],
+    known: np.ndarray,
+    span: int,
 ) -> np.ndarray:
-    """Which pixels of the rings have something of what is hidden: bool [H, W]."""
+    """Which pixels of the rings have something of what is hidden: bool [H, W].
+
+    Args:
+        image: uint8 [H, W, 3].
+        coverage: uint8 [H, W].
+        rings, known: see `_rings`.
+        span: of pixels, over which "most" and "many" are counted.
+    """
     around = np.ones((2 * _REACH + 1, 2 * _REACH + 1), np.uint8)
     in_reach = cv2.dilate(known.astype(np.uint8), around) > 0
     highest = cv2.dilate(np.where(known[..., None], image, np.uint8(0)), around)
@@ -144,13 +165,25 @@ def _mixed(
     excess = np.maximum(cv2.subtract(image, highest), cv2.subtract(lowest, image)).max(axis=2)
     foreign = excess > _TOLERANCE
 
-    span = (max(image.shape[:2]) // 4 * 2 + 1,) * 2
-    mixed = np.zeros(known.shape, bool)
-    so_far = in_reach
+    scale = min(1, _COUNTED_AT / max(known.shape))
+    size = tuple(max(1, round(scale * length)) for length in known.shape)
+    window = (round(scale * span) // 2 * 2 + 1,) * 2
+
+    def count(pixels: np.ndarray) -> np.ndarray:
+        return cv2.blur(
+            resize(pixels.astype(np.float32), *size), window, borderType=cv2.BORDER_CONSTANT
+        )
+
+    mixed = in_reach & (coverage > 0) & np.logical_or.reduce(rings)
+    so_far = np.ones(size, bool)
     for ring, least in zip(rings, (_FIRST_SHARE, *[_NEXT_SHARE] * (_RINGS - 1)), strict=True):
-        count = cv2.blur(ring.astype(np.float32), span)
-        so_far = so_far & (cv2.blur((ring & foreign).astype(np.float32), span) > least * count)
-        mixed |= ring & (so_far | (in_reach & (coverage > 0)))
+        so_far &= count(ring & foreign) > least * count(ring)
+        if not so_far.any():
+            break
+        here = cv2.resize(
+            so_far.astype(np.uint8), known.shape[::-1], interpolation=cv2.INTER_NEAREST
+        )
+        mixed |= ring & in_reach & (here > 0)
     return mixed
 
 
