@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import jax
 import numpy as np
 import optax
@@ -11,6 +12,7 @@ from configs import default
 from tests.conftest import TINY_MODEL, model_params
 from uctgan_jax import Inpainter
 from uctgan_jax.checkpoints import Checkpoints
+from uctgan_jax.images import read_coverage
 from uctgan_jax.inpainting import inpainter as inpainting
 from uctgan_jax.inpainting.interpolation import interpolate
 from uctgan_jax.inpainting.sampler import sample_normal
@@ -218,7 +220,7 @@ def test_a_hole_as_in_training_is_seen_as_in_training(
     config.mask.update(options)
     model = Inpainter(config, jax.device_get(inpainter.params), 7, "", devices=inpainter.devices)
 
-    def place(mask, size, hole_share):
+    def place(hole, size, hole_share):
         assert hole_share == share
         raise InterruptedError
 
@@ -286,9 +288,29 @@ def test_reconstruct_uses_the_pictures_own_code(inpainter, batch):
         (dict(mask=np.zeros((32, 32), np.uint8)), "the mask is empty"),
         (dict(mask=np.ones((32, 32), np.uint8)), "the mask is full"),
         (dict(mask=np.ones((32, 31), np.uint8)), r"mask \(32, 31\) must have .* \(32, 32\)"),
+        (
+            dict(mask=np.ones((32, 32, 3), np.uint8)),
+            r"mask \(uint8 \(32, 32, 3\)\) must be .*\[H, W\]",
+        ),
+        (dict(mask=np.full((32, 32), np.nan)), r"mask \(values nan to nan\) must lie in 0 to 1"),
+        (dict(mask=np.full((32, 32), 255.0)), r"mask \(values 255.0 to 255.0\) must lie in 0 to 1"),
+        (dict(mask=np.full((32, 32), -1)), r"mask \(values -1 to -1\) must lie in 0 to 65535"),
+        (dict(mask=np.full((32, 32), "hole")), r"mask \(<U4 \(32, 32\)\) must be bool, integers"),
+        (dict(mask=None), r"mask \(object \(\)\) must be"),
+        (dict(grow=-1), r"grow \(-1\) must be at least 0, and a whole number"),
+        (dict(grow=1.5), r"grow \(1.5\) must be at least 0, and a whole number"),
+        (dict(grow=22), "the mask is full once it is grown by 22 pixels"),
+        (dict(image=None), r"image \(object \(\)\) must be uint8"),
         (dict(image=np.zeros((32, 32), np.uint8)), r"image \(uint8 \(32, 32\)\) must be uint8"),
         (dict(image=np.zeros((32, 32, 3))), r"image \(float64"),
         (dict(num_samples=0), r"num_samples \(0\) must be at least 1"),
+        (dict(num_samples=2.5), r"num_samples \(2.5\) must be at least 1, and a whole number"),
+        (dict(num_samples=True), r"num_samples \(True\) must be"),
+        (dict(seed=None), r"seed \(None\) must be at least 0, and a whole number"),
+        (dict(temperature=None), r"temperature \(None\) must be at least 0, a number"),
+        (dict(oversample=None, select="both"), r"oversample \(None\) must be at least 1"),
+        (dict(instances=3), r"images \(3\) must be a list of pictures"),
+        (dict(codes="drawn"), r"codes \('drawn'\) must be float32 \[K, 4\]"),
         (dict(seed=-1), r"seed \(-1\) must be at least 0"),
         (dict(temperature=-0.5), r"temperature \(-0.5\) must be at least 0"),
         (dict(temperature=np.nan), r"temperature \(nan\) must be at least 0"),
@@ -309,6 +331,56 @@ def test_bad_input_is_refused(inpainter, picture, change, message):
     arguments = dict(zip(("image", "mask"), picture, strict=True)) | change
     with pytest.raises(ValueError, match=message):
         inpainter.complete(**arguments)
+
+
+def test_a_pixel_that_the_mask_covers_in_part_is_filled_and_a_faint_one_is_kept(inpainter, picture):
+    image, mask = picture
+    soft = mask * np.uint8(255)
+    soft[9, 8:24], soft[8, 8:24] = 20, 4
+    out = inpainter.complete(image, soft, num_samples=2).images
+    covering = np.maximum(mask, soft > 4)
+    np.testing.assert_array_equal(out[:, covering == 0], np.stack([image[covering == 0]] * 2))
+    assert (out[:, 9, 8:24] != image[9, 8:24]).any(axis=-1).mean() > 0.9
+
+
+def test_a_mask_means_the_same_in_any_type(inpainter, picture):
+    image, mask = picture
+    soft = cv2.GaussianBlur(mask * np.float32(1), (0, 0), 1.0)
+    levels = np.rint(255 * soft).astype(np.uint8)
+    expected = inpainter.complete(image, levels, num_samples=2).images
+    assert not np.array_equal(inpainter.complete(image, mask, num_samples=2).images, expected)
+    file = cv2.imencode(".png", levels)[1].tobytes()
+    for same in (soft, levels.astype(np.int64), levels[..., None], read_coverage(file)):
+        np.testing.assert_array_equal(
+            inpainter.complete(image, same, num_samples=2).images, expected
+        )
+    hard = inpainter.complete(image, mask, num_samples=2).images
+    for same in (mask > 0, mask * 255, mask * 1.0):
+        np.testing.assert_array_equal(inpainter.complete(image, same, num_samples=2).images, hard)
+
+
+def test_grow_completes_as_a_mask_that_is_larger(inpainter, picture):
+    image, mask = picture
+    larger = cv2.dilate(mask, np.ones((5, 5), np.uint8))
+    np.testing.assert_array_equal(
+        inpainter.complete(image, mask, num_samples=2, grow=2).images,
+        inpainter.complete(image, larger, num_samples=2).images,
+    )
+
+
+@pytest.mark.parametrize("too_tight", [1, 2])
+def test_an_object_that_the_mask_does_not_cover_does_not_tint(inpainter, too_tight):
+    """A magenta object on a plain wall: the completion is that of the wall alone."""
+    wall = np.full((96, 96, 3), (150, 170, 190), np.uint8)
+    mask = np.zeros((96, 96), np.uint8)
+    mask[30:66, 34:70] = 1
+    thing = cv2.dilate(mask, np.ones((2 * too_tight + 1,) * 2, np.uint8)) > 0
+    seen = np.where(thing[..., None], np.uint8([255, 0, 255]), wall)
+    with_thing, without = (
+        inpainter.complete(image, mask, num_samples=2).images for image in (seen, wall)
+    )
+    np.testing.assert_array_equal(with_thing[:, mask == 1], without[:, mask == 1])
+    np.testing.assert_array_equal(with_thing[:, mask == 0], np.stack([seen[mask == 0]] * 2))
 
 
 def test_load_one_of_several_checkpoints(networks, tmp_path):
