@@ -67,6 +67,11 @@ def coverage_of_array(mask: np.ndarray) -> np.ndarray:
     return coverage_of(mask.astype(np.uint8 if mask.max() <= 255 else np.uint16)[..., None])
 
 
+def is_filled(coverage: np.ndarray) -> np.ndarray:
+    """Which pixels a mask covers enough to be filled: bool, of the shape of `coverage`, uint8."""
+    return coverage >= _FILLED_FROM
+
+
 def hole_of(coverage: np.ndarray, grow: int = 0) -> np.ndarray:
     """Which pixels are filled.
 
@@ -80,7 +85,7 @@ def hole_of(coverage: np.ndarray, grow: int = 0) -> np.ndarray:
     Raises:
         ValueError: if nothing is left to fill, or nothing to fill it from.
     """
-    hole = (coverage >= _FILLED_FROM).astype(np.uint8)
+    hole = is_filled(coverage).astype(np.uint8)
     if not hole.any():
         raise ValueError("the mask is empty: no pixel is marked as hole")
     if grow:
