@@ -5,11 +5,9 @@ import json
 import cv2
 import jax
 import numpy as np
-import optax
 import pytest
 
-from configs import default
-from tests.conftest import TINY_MODEL, model_params
+from tests.conftest import TINY_MODEL, model_params, moved
 from uctgan_jax import Inpainter
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.images import read_coverage
@@ -18,7 +16,6 @@ from uctgan_jax.inpainting.interpolation import interpolate
 from uctgan_jax.inpainting.sampler import sample_normal
 from uctgan_jax.inpainting.selection import SELECTIONS, choose, nearest_distances, pair_distances
 from uctgan_jax.saved_models import saved_steps
-from uctgan_jax.train_state import Optimizers, create_train_state
 from uctgan_jax.weights import OtherNetworksError
 
 
@@ -176,31 +173,6 @@ def test_temperature_scales_the_codes(inpainter, picture):
     np.testing.assert_allclose(cool.codes, warm.codes / 2)
     still = inpainter.complete(*picture, num_samples=2, temperature=0)
     np.testing.assert_array_equal(still.images[0], still.images[1])
-
-
-def test_guidance_carries_codes_past_where_the_guide_does(inpainter, picture, tmp_path):
-    params = dict(jax.device_get(inpainter.params))
-    key = jax.random.key(8)
-    for name, seed in (("prior", 0), ("guide", 1)):  # the untrained velocity is 0
-        head = params[name]["velocity"]
-        kernel = 0.1 * jax.random.normal(jax.random.fold_in(key, seed), head["kernel"].shape)
-        params[name] = params[name] | {"velocity": head | {"kernel": np.asarray(kernel)}}
-    Inpainter(inpainter.config, params, 7, "").save(tmp_path / "guided")
-    del params["guide"]
-    Inpainter(inpainter.config, params, 7, "").save(tmp_path / "alone")
-
-    def images(**options):
-        return Inpainter.load(**options).complete(*picture, num_samples=2, seed=1).images
-
-    alone = images(path=tmp_path / "alone")
-    np.testing.assert_array_equal(images(path=tmp_path / "guided", guidance=1), alone)
-    assert not np.array_equal(images(path=tmp_path / "guided", guidance=3), alone)
-    with pytest.raises(ValueError, match=r"guidance \(0.5\) must be at least 1"):
-        Inpainter.load(tmp_path / "guided", guidance=0.5)
-    with pytest.raises(
-        ValueError, match=r"guidance \(2\) needs a model with a guide: .*alone has none"
-    ):
-        Inpainter.load(tmp_path / "alone", guidance=2)
 
 
 @pytest.mark.parametrize(
@@ -383,17 +355,12 @@ def test_an_object_that_the_mask_does_not_cover_does_not_tint(inpainter, too_tig
     np.testing.assert_array_equal(with_thing[:, mask == 0], np.stack([seen[mask == 0]] * 2))
 
 
-def test_load_one_of_several_checkpoints(networks, tmp_path):
-    config = default.get_config(32)
-    config.model = TINY_MODEL
-    sgd = optax.sgd(0.1)
-    optimizers = Optimizers(generator=sgd, prior=sgd, discriminator=sgd)
-    create = jax.jit(lambda key: create_train_state(key, networks, optimizers))
+def test_load_one_of_several_checkpoints(inpainter, tmp_path):
+    params = jax.device_get(inpainter.params)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        for step in (3, 6):
-            state = jax.device_get(create(jax.random.key(step)))
-            state = state.replace(step=np.int32(step))
-            checkpoints.save(state, config.to_dict(), error=0.5)
+        for step, model in ((3, params), (6, moved(params))):
+            state = {"step": np.int32(step)}
+            checkpoints.save(step, model, state, inpainter.config.to_dict(), error=0.5)
     assert saved_steps(tmp_path) == [3, 6]
     newest, first = Inpainter.load(tmp_path), Inpainter.load(tmp_path / "checkpoints", step=3)
     assert (newest.step, first.step) == (6, 3)
@@ -423,17 +390,16 @@ def test_saved_weights_complete_as_the_model_does(inpainter, batch, tmp_path):
         Inpainter.load(tmp_path, step=3)
 
 
-def test_weights_of_other_networks_are_told_as_such(inpainter, tmp_path):
+def test_weights_of_other_networks_are_told_as_such(inpainter):
     params = dict(jax.device_get(inpainter.params))
-    codes = params["prior"]["velocity"]["kernel"]
-    params["prior"] = params["prior"] | {"velocity": {"kernel": codes[:-1]}}
-    Inpainter(inpainter.config, params, 7, "").save(tmp_path)
+    bias = params["prior"]["code_in"]["bias"]
+    del params["prior"]
     with pytest.raises(
         OtherNetworksError,
-        match=rf"2 of its arrays differ, as prior.velocity.bias, which is missing there and"
-        rf" \({codes.shape[1]},\) here",
+        match=rf"of its arrays differ, as prior.code_in.bias, which is missing there and"
+        rf" \({len(bias)},\) here",
     ):
-        Inpainter.load(tmp_path)
+        Inpainter(inpainter.config, params, 7, "")
 
 
 def test_a_model_with_a_field_of_another_version_is_told_as_such(inpainter, tmp_path):
@@ -445,18 +411,15 @@ def test_a_model_with_a_field_of_another_version_is_told_as_such(inpainter, tmp_
         Inpainter.load(tmp_path)
 
 
-def test_realism_is_the_discriminators_mean_logit(inpainter, networks, batch):
+def test_realism_is_the_discriminators_logit(inpainter, networks, batch):
     scores = inpainter.realism(batch["image"][:3], batch["mask"][:3])
     assert scores.shape == (3,) and scores.dtype == np.float32
-    logits = networks.discriminator.apply(
-        {
-            "params": inpainter.params["discriminator"],
-            "spectral_norm": inpainter.params["spectral_norm"],
-        },
+    logits = networks.discriminate(
+        inpainter.params["discriminator"],
         networks.to_patches(batch["image"][:3] / np.float32(127.5) - 1),
         networks.to_patches(batch["mask"][:3].astype(np.float32)),
     )
-    np.testing.assert_allclose(scores, np.mean(logits, axis=(1, 2)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(scores, logits, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -490,11 +453,13 @@ def test_batches_of_another_kind_are_refused(inpainter, change, message):
         inpainter.complete_with(**{**batch, **change})
 
 
-def test_a_model_without_a_trained_discriminator_cannot_judge(inpainter, networks, batch, picture):
+def test_a_model_without_a_trained_discriminator_cannot_judge(
+    inpainter, networks, prior, batch, picture
+):
     assert inpainter.judges_realism
-    alone = {name: inpainter.params[name] for name in networks.init_generator(jax.random.key(0))}
+    alone = {name: p for name, p in inpainter.params.items() if name != "discriminator"}
     assert not Inpainter(inpainter.config, alone, 7, "").judges_realism
-    untrained = Inpainter(inpainter.config, model_params(networks, seed=3), 7, "")
+    untrained = Inpainter(inpainter.config, model_params(networks, seed=3, prior=prior), 7, "")
     with pytest.raises(ValueError, match=r"cannot judge realism: .* \(step 7\) before that began"):
         untrained.realism(batch["image"], batch["mask"])
     for select in ("realistic", "both"):

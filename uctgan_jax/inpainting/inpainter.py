@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from uctgan_jax.inpainting.selection import (
     nearest_distances,
     pair_distances,
 )
-from uctgan_jax.inpainting.windows import largest_hole, place_windows, view, whole
+from uctgan_jax.inpainting.windows import Window, largest_hole, place_windows, view, whole
 from uctgan_jax.saved_models import build_model, check_params, read_model
 from uctgan_jax.weights import write_weights
 
@@ -283,13 +284,12 @@ class Inpainter:
     ) -> Completions:
         """Completes one picture of any size: in many ways, after given pictures, or by codes.
 
-        There may be any number of holes. The model sees each with its surroundings, brought to its
-        own resolution; long holes it sees piece by piece (`windows`). Completion k uses code k
-        everywhere. What it makes is brought back and its colours matched at the rim (`blending`).
+        There may be any number of holes, see `windows`. Completion k uses code k everywhere. Its
+        colours are matched at the rim, see `blending`.
 
         Args:
             image: uint8 [H, W, 3].
-            mask: [H, W] or [H, W, 1], what each pixel is covered by: bool, floats from 0 to 1, or
+            mask: [H, W] or [H, W, 1], how far each pixel is covered: bool, floats from 0 to 1, or
                 grey levels as in a mask file. `boundary` says what is filled.
             num_samples: completions to draw; unused with `instances` or `codes`.
             seed: of the draw: the same seed gives the same completions, and without `select`
@@ -304,13 +304,9 @@ class Inpainter:
             instances: pictures, uint8 [h, w, 3] of any size, to follow: one completion each.
             codes: float32 [K, Z], such as earlier `Completions.codes`: one completion each.
 
-        Returns:
-            The completions; outside the hole every pixel is the picture's own.
-
         Raises:
-            ValueError: before any work, if an argument has another type or shape or is out of its
-                range, the hole is empty or covers everything, more than one of `instances`, `codes`
-                and `select` is given, or `select` needs a D that the model lacks.
+            ValueError: before any work, for an argument of another type, shape or range, and if
+                more than one of `instances`, `codes` and `select` is given.
         """
         image, coverage = _check_inputs(image, mask)
         _check_integer("grow", grow, 0)
@@ -335,14 +331,26 @@ class Inpainter:
             distances = distances[np.ix_(kept, kept)]
 
         results = np.repeat(image[None], len(codes), axis=0)
-        pasted = np.zeros(hole.shape, np.uint16)  # the weights so far
-        paste(results, generated, clean, hole, windows.pop(main), pasted)
-        del views[main]
-        rest = zip(windows, self._generate(views, codes), strict=True)
-        progress = tqdm(rest, total=len(windows), desc="windows", delay=2, leave=False)
-        for window, generated in progress:
-            paste(results, generated, clean, hole, window, pasted)
+        rest = self._generate(views[:main] + views[main + 1 :], codes)
+        windows = [windows.pop(main), *windows]
+        self._fill(results, itertools.chain([generated], rest), clean, hole, windows)
         return Completions(results, codes, realism, nearest_distances(distances))
+
+    def _fill(
+        self,
+        results: np.ndarray,
+        generated: Iterable[np.ndarray],
+        clean: np.ndarray,
+        hole: np.ndarray,
+        windows: Sequence[Window],
+    ) -> None:
+        """Fills each window of K completions, uint8 [K, H, W, 3], from what was made of it."""
+        pasted = np.zeros(hole.shape, np.uint16)  # the weights so far
+        made = zip(windows, generated, strict=True)
+        for window, pictures in tqdm(
+            made, total=len(windows), desc="windows", delay=2, leave=False
+        ):
+            paste(results, pictures, clean, hole, window, pasted)
 
     def _codes(
         self,
