@@ -153,6 +153,7 @@ def one_process(tmp_path_factory, picture_folder):
     return records(workdir)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_two_processes_have_the_numbers_of_one_and_stop_at_one_saved_step(
     one_process, tmp_path, picture_folder, mode

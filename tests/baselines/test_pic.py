@@ -25,6 +25,8 @@ from uctgan_jax.preprocess import normalize
 from uctgan_jax.saved_models import read_model
 from uctgan_jax.train_step import example_keys
 
+pytestmark = pytest.mark.slow
+
 TINY_MODEL = dict(
     patch_size=4,
     code_channels=2,
