@@ -32,9 +32,11 @@ demo: setup
 	@echo "Look at $(DEMO)/contact_sheet.png; the figures are in $(DEMO)/report.json."
 
 # The files that take longest come first: two workers then end together.
+LONGEST := tests/test_training.py tests/test_train_step.py
+TESTS := $(LONGEST) $(filter-out $(LONGEST) tests/__pycache__/,$(wildcard tests/test_*.py tests/*/))
+
 test: $(VENV)/.installed-test
-	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 \
-		tests/test_training.py tests/test_train_step.py tests
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 $(TESTS)
 
 test-slow: $(VENV)/.installed-test
 	$(RUN) -m pytest -n 2 --dist loadfile -m slow --durations=15
