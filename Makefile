@@ -1,5 +1,4 @@
-# `make demo`: from a fresh clone to diverse completions. `make train-demo`: with a model trained on
-# the way. `make test`: to green tests.
+# `make demo`: from a fresh clone to diverse completions. `make test`: to green tests.
 
 # The first Python on the path that runs and is 3.11 or 3.12; `make PYTHON=...` for another.
 IS_SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
@@ -9,7 +8,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO := out/demo
 
-.PHONY: setup demo train-demo test test-browser lint clean
+.PHONY: setup demo test test-slow test-browser lint clean
 
 setup: $(VENV)/.installed
 
@@ -18,7 +17,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml
 		echo "Python 3.11 or 3.12 is needed: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --upgrade pip
-	$(RUN) -m pip install --requirement requirements.txt --progress-bar on
+	$(RUN) -m pip install --editable '.[avatars]' --progress-bar on
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
@@ -32,15 +31,15 @@ demo: setup
 	@echo
 	@echo "Look at $(DEMO)/contact_sheet.png; the figures are in $(DEMO)/report.json."
 
-# The same with a model trained here, in minutes.
-train-demo: setup
-	$(RUN) train.py --config=configs/tiny.py --workdir=out/tiny --config.data.dir=out/data
-	$(RUN) evaluate.py --workdir=out/tiny --output=out/tiny/report.json
-	@echo
-	@echo "Look at out/tiny/contact_sheet.png; the figures are in out/tiny/report.json."
+# The files that take longest come first: two workers then end together.
+LONGEST := tests/test_training.py tests/test_train_step.py
+TESTS := $(LONGEST) $(filter-out $(LONGEST) tests/__pycache__/,$(wildcard tests/test_*.py tests/*/))
 
 test: $(VENV)/.installed-test
-	$(RUN) -m pytest -n 2 --dist loadfile --durations=25
+	$(RUN) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=15 $(TESTS)
+
+test-slow: $(VENV)/.installed-test
+	$(RUN) -m pytest -n 2 --dist loadfile -m slow --durations=15
 
 # Debian and Ubuntu have it as a package: apt-get install chromium
 test-browser: $(VENV)/.installed-test

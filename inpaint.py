@@ -41,6 +41,7 @@ from uctgan_jax.command_line import (
     require_device,
 )
 from uctgan_jax.files import make_writable, read_input, typed_path
+from uctgan_jax.inpainting.boundary import is_filled
 from uctgan_jax.inpainting.folder_run import (
     SUMMARY,
     check_walk,
@@ -108,6 +109,12 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="also write walk.gif: from completion A to B (0 to 1) and back",
     )
     parser.add_argument(
+        "--grow",
+        type=int,
+        default=0,
+        help="grow the mask by so many pixels, where it does not cover all that is to go",
+    )
+    parser.add_argument(
         "--mask_convention",
         choices=images.MASK_CONVENTIONS,
         default="white_is_hole",
@@ -142,6 +149,8 @@ def _check_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namesp
         parser.error(f"--seed={arguments.seed} must be at least 0")
     if not 0 <= arguments.temperature < float("inf"):
         parser.error(f"--temperature={arguments.temperature} must be at least 0, and finite")
+    if arguments.grow < 0:
+        parser.error(f"--grow={arguments.grow} must be at least 0")
     if arguments.select and arguments.instance:
         parser.error("--select chooses among draws, and --instance asks for no draws: give one")
     try:
@@ -166,6 +175,7 @@ def _main(arguments: argparse.Namespace) -> int:
         temperature=arguments.temperature,
         select=arguments.select,
         mask_convention=arguments.mask_convention,
+        grow=arguments.grow,
         walk=arguments.gif,
     )
     try:
@@ -215,8 +225,8 @@ def _find_pairs(arguments: argparse.Namespace) -> Pairs:
     masks = arguments.masks
     if arguments.mask is not None:
         masks = read_input(arguments.mask)
-        hole = images.read_mask(masks, convention=arguments.mask_convention)
-        images.check_hole(hole, masks, convention=arguments.mask_convention)
+        coverage = images.read_coverage(masks, convention=arguments.mask_convention)
+        images.check_hole(is_filled(coverage), masks, convention=arguments.mask_convention)
     return pair_files(arguments.images, masks, arguments.output)
 
 

@@ -1,7 +1,10 @@
-"""The paper's ablations: `--config=configs/ablation.py:no_attention` (`paper` without it).
+"""The paper's ablations: `configs/paper.py` without one part.
 
-`no_attention`, `no_manifold`, `no_instance`, `no_reconstruction` or `no_kl`; a base other than
-`paper` goes behind a comma: `--config=configs/ablation.py:no_kl,faces64`.
+    python train.py --config=configs/ablation.py:no_attention --workdir=runs/no_attention \\
+        --config.data.source=folder:PATH
+
+The part is `no_attention`, `no_manifold`, `no_instance`, `no_reconstruction` or `no_kl`. Another
+base goes behind a comma: `--config=configs/ablation.py:no_kl,faces64`.
 """
 
 import importlib

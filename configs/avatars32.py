@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.sample_every_steps = 1_000
 
     config.loss.reconstruction = 5.0
-    # An l1 alone does not see a tear of four pixels.
+    # The l1 alone does not teach small parts, such as a tear of four pixels.
     config.loss.reconstruction_hole = 10.0
     config.loss.reconstruction_square = 300.0
     config.loss.perceptual = 0.0
@@ -40,14 +40,14 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer.beta1 = 0.9
     config.optimizer.decay_share = 0.5
 
-    # What a hat leaves to see of a skin is learned from tens of thousands of hats.
+    # The skin beside a hat is learned only from tens of thousands of portraits with hats.
     config.data.source = "avatars"
     config.data.avatars_examples = (600_000, 2_000, 2_000)
     config.data.flip = False  # portraits are not symmetric
     config.data.num_threads = 2
 
-    # Boxes over the face, most of which leave some skin to see: what is never hidden need not be in
-    # the code, and colours come from the condition. And one in three all of the face.
+    # Two holes in three are boxes over the face. Most leave some skin to see, so that its colour
+    # comes from the condition and not from the code. The third hides all of the face.
     config.mask.kind = "box,box,window"
     config.mask.hole_share = (0.2, 0.273)
     config.mask.region = (0.25, 0.25, 0.797, 0.75)

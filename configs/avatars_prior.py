@@ -1,4 +1,4 @@
-"""The learned prior of cartoon portraits, for `train_prior.py`: see `configs/avatars32.py`."""
+"""The learned prior of cartoon portraits: `configs/avatars32.py` has the command."""
 
 import ml_collections
 

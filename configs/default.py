@@ -1,13 +1,14 @@
-"""Every field of a run, with the values for photographs at 256 px.
+"""Every field of a training run, with the values for photographs at 256 px.
 
-`--config=configs/default.py:64` has those of 64 px, and so on: see `MODELS`. `configs/paper.py` is
-the paper's method alone. The other files here change a few fields; so does the command line,
-`--config.batch_size=32`.
+`--config=configs/default.py:64` has the networks for 64 px; `MODELS` lists the sides. The other
+files here change a few fields; `configs/paper.py` is the paper's method alone. The command line
+changes fields too: `--config.batch_size=32`.
 """
 
 import ml_collections
 
-# The networks by picture size: channel widths from the finest map on. README has their cost.
+# The networks by picture size: channel widths from the finest map on. docs/scaling.md has their
+# cost.
 MODELS = {
     32: dict(
         patch_size=2,

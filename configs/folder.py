@@ -1,9 +1,9 @@
-"""Any folder of pictures, at 256 px with free-form holes.
+"""Any folder of pictures, with free-form holes.
 
     python train.py --config=configs/folder.py:64 --workdir=runs/mine \\
         --config.data.source=folder:PATH
 
-The number is the side: 32, 64, 128 or 256.
+The number is the side in pixels: 32, 64, 128 or 256 (default).
 """
 
 import ml_collections

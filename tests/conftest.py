@@ -26,6 +26,14 @@ from uctgan_jax.weights import digest
 
 compilation_cache.enable()
 
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_programs():
+    """Compiled programs of one file are of no use to the next, and take gigabytes in the end."""
+    yield
+    jax.clear_caches()
+
+
 TINY_MODEL = dict(
     patch_size=4,
     code_dim=4,

@@ -471,3 +471,28 @@ class TestFolder:
         )
         assert status == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_grown_mask_changes_a_ring_more_and_nothing_else(checkpoint, files):
+    folder, image = files
+    plain = run(checkpoint, folder, "--num_samples=1")["000.png"]
+    grown = run(checkpoint, folder, "--num_samples=1", "--grow=3")["000.png"]
+    ring = np.zeros(image.shape[:2], bool)
+    ring[7:33, 9:43] = True
+    np.testing.assert_array_equal(grown[~ring], image[~ring])
+    ring[HOLE] = False
+    np.testing.assert_array_equal(plain[ring], image[ring])
+    assert (grown[ring] != image[ring]).any()
+    assert scores(folder / "out")["grow"] == 3
+
+
+def test_a_soft_mask_covers_more_than_its_half(checkpoint, files):
+    """What a mask covers in part is filled, and no pixel that it does not cover is changed."""
+    folder, image = files
+    mask = np.zeros(image.shape[:2], np.uint8)
+    mask[HOLE] = 255
+    mask[9, 12:40] = 100
+    write_image(folder / "soft.png", mask)
+    out = run(checkpoint, folder, "--num_samples=1", mask="soft.png")["000.png"]
+    assert (out[9, 12:40] != image[9, 12:40]).any()
+    np.testing.assert_array_equal(out[mask == 0], image[mask == 0])

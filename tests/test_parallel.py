@@ -1,6 +1,5 @@
-"""All ways of spreading the step give the numbers of one device."""
+"""All ways of spreading a step give the numbers of one device."""
 
-import dataclasses
 import functools
 
 import jax
@@ -8,90 +7,169 @@ import numpy as np
 import optax
 import pytest
 
-from tests.conftest import LOSS_WEIGHTS, assert_trees_equal
+from tests.conftest import LOSS_WEIGHTS, TINY_MODEL, assert_trees_equal
+from uctgan_jax.nets import build_networks
+from uctgan_jax.optimizers import Optimizers
 from uctgan_jax.parallel import MODES, DataParallel, initialize_processes
-from uctgan_jax.prior import whitening
 from uctgan_jax.prior.flow import CONDITION_LAYER
-from uctgan_jax.train_state import Optimizers, create_train_state
-from uctgan_jax.train_step import make_measure, make_prior_step, make_train_step
+from uctgan_jax.prior.training import PriorState, PriorTrainee, prior_step
+from uctgan_jax.prior.whitening import measure, whitened
+from uctgan_jax.train_state import create_train_state
+from uctgan_jax.train_step import Trainee, train_step
 
-# SGD: Adam would hide a gradient that is wrong by a factor.
+# Adam would hide a gradient that is wrong by a factor.
 SGD = optax.sgd(1e-2)
-OPTIMIZERS = Optimizers(generator=SGD, prior=SGD, discriminator=SGD)
+# The mode, the number of devices, and the number of parts that each takes its share in.
+SPREADS = [("shard_map", 4, 2), ("jit", 8, 1), ("pmap", 8, 1)]
+MORE_SPREADS = [("shard_map", 8, 1), ("jit", 2, 4), ("pmap", 2, 2)]
 
 
-def begin(networks, mode, devices, make_step, optimizers=OPTIMIZERS):
-    parallel = DataParallel(mode, devices)
-    step = parallel.compile(
-        make_step(
-            networks=networks,
-            optimizers=optimizers,
-            seed=0,
-            ema_decay=0.9,
-            axis_name=parallel.axis_name,
-        )
-    )
-    create = jax.jit(lambda key: create_train_state(key, networks, optimizers))
-    return parallel, step, parallel.replicate(create(jax.random.key(0)))
+def two_steps(step, state, batch, mode, num_devices):
+    """The state and metrics after two steps of eight examples each, on so many devices.
 
-
-def two_steps(networks, batch, mode, devices, make_step, optimizers=OPTIMIZERS, measure=False):
-    parallel, step, state = begin(networks, mode, devices, make_step, optimizers)
-    if measure:
-        state, _ = parallel.compile(make_measure(parallel.axis_name))(state, parallel.shard(batch))
+    Args:
+      step: `step(state, batch, axis_name)`.
+    """
+    parallel = DataParallel(mode, jax.devices()[:num_devices])
+    compiled = parallel.compile(functools.partial(step, axis_name=parallel.axis_name))
     second = {**batch, "index": batch["index"] + 8}
+    state = parallel.replicate(state)
     for sharded in parallel.prefetch([batch, second]):
         before = state
-        state, metrics = step(state, sharded)
+        state, metrics = compiled(state, sharded)
         assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before)), "state is not donated"
     return parallel.fetch(state), parallel.fetch(metrics)
 
 
-game_step = functools.partial(make_train_step, weights=LOSS_WEIGHTS, instance_path=True)
+@pytest.fixture(scope="module")
+def players():
+    """`step(num_parts)` of E1, E2, G and D with one level each, and a fresh state."""
+    one_level = dict.fromkeys(("encoder_widths", "generator_widths", "discriminator_widths"), (8,))
+    model = TINY_MODEL | one_level | {"attention_resolution": 0}
+    networks = build_networks(image_size=32, **model)
+    optimizers = Optimizers(generator=SGD, discriminator=SGD)
+
+    def step(num_parts):
+        def step(state, batch, axis_name):
+            trainee = Trainee(
+                networks=networks,
+                optimizers=optimizers,
+                weights=LOSS_WEIGHTS,
+                seed=0,
+                ema_decay=0.9,
+                num_parts=num_parts,
+                axis_name=axis_name,
+            )
+            return train_step(trainee, state, batch)
+
+        return step
+
+    create = functools.partial(create_train_state, networks=networks, optimizers=optimizers)
+    return step, jax.device_get(jax.jit(create)(jax.random.key(0)))
 
 
 @pytest.fixture(scope="module")
-def one_device(networks):
-    results = {}
+def one_device(players):
+    """The two steps on one device, taken once."""
+    step, state = players
+    results = []
 
     def run(patches):
         if not results:
-            results["once"] = two_steps(networks, patches, "jit", jax.devices()[:1], game_step)
-        return results["once"]
+            results.append(two_steps(step(1), state, patches, "jit", 1))
+        return results[0]
 
     return run
 
 
 @pytest.mark.parametrize(
     ("mode", "num_devices", "num_parts"),
-    [*((mode, 8, 1) for mode in MODES), ("shard_map", 4, 2), ("jit", 2, 4)],
+    [*SPREADS, *(pytest.param(*spread, marks=pytest.mark.slow) for spread in MORE_SPREADS)],
 )
 def test_many_devices_and_parts_equal_one(
-    networks, patches, one_device, mode, num_devices, num_parts
+    players, one_device, patches, mode, num_devices, num_parts
 ):
+    step, state = players
     expected_state, expected_metrics = one_device(patches)
-    step = functools.partial(game_step, num_parts=num_parts)
-    state, metrics = two_steps(networks, patches, mode, jax.devices()[:num_devices], step)
+    state, metrics = two_steps(step(num_parts), state, patches, mode, num_devices)
     assert_trees_equal(state, expected_state, rtol=1e-5, atol=1e-6)
     assert_trees_equal(metrics, expected_metrics, rtol=1e-4, atol=1e-6)
 
 
-def encoded_batch():
+@pytest.fixture(scope="module")
+def latents():
+    """Eight cached latents of an encoder with 16 numbers, most of whose spread is along a few."""
     rng = np.random.default_rng(0)
+    condition = rng.normal(size=(8, 16)) * np.logspace(1, -1, 16) + 3
     return {
         "mean": rng.normal(size=(8, 4)).astype(np.float32),
         "log_variance": rng.normal(size=(8, 4)).astype(np.float32),
-        "condition": rng.normal(size=(8, 384)).astype(np.float16),
+        "condition": condition.astype(np.float16),
         "index": np.arange(8, dtype=np.uint32),
     }
 
 
+@pytest.fixture(scope="module")
+def learner(prior, latents):
+    """`step(num_parts)` of a prior with a whitened first layer, and a state."""
+    center, frame = measure(latents["condition"])
+    optimizer = whitened(SGD, layer=CONDITION_LAYER, center=center, frame=frame)
+
+    def step(num_parts):
+        def step(state, batch, axis_name):
+            trainee = PriorTrainee(
+                prior=prior,
+                optimizer=optimizer,
+                seed=0,
+                ema_decay=0.9,
+                num_parts=num_parts,
+                axis_name=axis_name,
+            )
+            return prior_step(trainee, state, batch)
+
+        return step
+
+    shapes = jax.eval_shape(prior.init, jax.random.key(0), latents["condition"])
+    # Fresh ones have a last layer of zeros, which lets no gradient through.
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda x: 0.3 * rng.standard_normal(x.shape, np.float32), shapes)
+    state = PriorState(
+        step=np.int32(0),
+        params=params,
+        opt_state=optimizer.init(params),
+        ema_params=params,
+        nonfinite_steps=np.int32(0),
+    )
+    return step, jax.device_get(state)
+
+
+@pytest.fixture(scope="module")
+def prior_on_one_device(learner, latents):
+    step, state = learner
+    return two_steps(step(1), state, latents, "jit", 1)
+
+
+@pytest.mark.parametrize(("mode", "num_devices", "num_parts"), SPREADS + MORE_SPREADS)
+def test_many_devices_and_parts_equal_one_for_the_prior(
+    learner, prior_on_one_device, latents, mode, num_devices, num_parts
+):
+    step, state = learner
+    expected, expected_metrics = prior_on_one_device
+    after, metrics = two_steps(step(num_parts), state, latents, mode, num_devices)
+    layers = (tree.params[CONDITION_LAYER]["kernel"] for tree in (after, state))
+    assert np.abs(np.subtract(*layers)).max() > 1e-4
+    assert_trees_equal(after, expected, rtol=1e-5, atol=1e-6)
+    assert_trees_equal(metrics, expected_metrics, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("mode", MODES)
-def test_a_number_that_is_not_finite_on_one_device_changes_nothing_on_any(networks, mode):
-    parallel, step, state = begin(networks, mode, jax.devices(), make_prior_step)
-    before, batch = parallel.fetch(state), encoded_batch()
-    batch["mean"][5, 2] = np.nan
-    state, metrics = step(state, parallel.shard(batch))
+def test_a_number_that_is_not_finite_on_one_device_changes_nothing_on_any(learner, latents, mode):
+    step, before = learner
+    parallel = DataParallel(mode)
+    compiled = parallel.compile(functools.partial(step(1), axis_name=parallel.axis_name))
+    mean = latents["mean"].copy()
+    mean[5, 2] = np.nan
+    state, metrics = compiled(parallel.replicate(before), parallel.shard(latents | {"mean": mean}))
     assert parallel.fetch(metrics)["nonfinite"] == 1
     for device in range(8):
         after = jax.tree.map(lambda x, d=device: np.asarray(x.addressable_data(d)), state)
@@ -102,41 +180,22 @@ def test_a_number_that_is_not_finite_on_one_device_changes_nothing_on_any(networ
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_eight_devices_whiten_what_the_prior_sees_as_one(networks, mode, monkeypatch):
-    """Measured enough of before, so that both steps are in white coordinates."""
-    monkeypatch.setattr(whitening, "_INPUTS_PER_DIMENSION", 0.001)
-    optimizers = dataclasses.replace(
-        OPTIMIZERS, prior=whitening.whitened(SGD, layer=CONDITION_LAYER)
-    )
-    expected, state = (
-        two_steps(
-            networks, encoded_batch(), mode, devices, make_prior_step, optimizers, measure=True
-        )[0]
-        for devices in (jax.devices()[:1], jax.devices())
-    )
-    assert state.prior_opt_state.count == 8
-    assert_trees_equal(state.prior_params, expected.prior_params, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("mode", MODES)
 def test_what_is_compiled_ahead_is_not_compiled_again(mode, compilations):
     parallel = DataParallel(mode)
 
-    def step(state, batch):
-        mean = batch["x"].mean()
+    def step(state, batch, factor):
+        mean = factor * batch["x"].mean()
         return state + (jax.lax.pmean(mean, parallel.axis_name) if parallel.axis_name else mean), {}
 
-    def batch(size):
-        return parallel.shard({"x": np.arange(size * 3, dtype=np.float32).reshape(size, 3)})
-
-    state, first, other = parallel.replicate(np.float32(1)), batch(8), batch(16)
-    shapes = [{"x": jax.ShapeDtypeStruct((size, 3), np.float32)} for size in (8, 16)]
-    steps = parallel.compile_ahead([parallel.compile(step)] * 2, state, shapes)
+    batch = parallel.shard({"x": np.arange(24, dtype=np.float32).reshape(8, 3)})
+    state = parallel.replicate(np.float32(1))
+    steps = [parallel.compile(functools.partial(step, factor=factor)) for factor in (1, 2)]
+    steps = parallel.compile_ahead(steps, state, batch)
     assert compilations
     compilations.clear()
-    for compiled, examples in zip(steps, (first, other), strict=True):
-        state, _ = compiled(state, examples)
-    assert parallel.fetch(state) == 1 + 11.5 + 23.5
+    for compiled in steps:
+        state, _ = compiled(state, batch)
+    assert parallel.fetch(state) == 1 + 11.5 + 23
     assert not compilations
 
 
@@ -176,6 +235,8 @@ def test_bad_arguments_are_refused():
         DataParallel("vmap")
     with pytest.raises(ValueError, match=r"batch_size \(30\) .* number of devices \(8\)"):
         DataParallel("jit").check_batch_size(30)
+    with pytest.raises(ValueError, match=r"\(8\) times gradient_accumulation \(3\)"):
+        DataParallel("jit").check_batch_size(32, num_parts=3)
 
 
 @pytest.mark.parametrize(

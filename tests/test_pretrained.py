@@ -4,11 +4,14 @@ import jax
 import numpy as np
 import pytest
 
+from configs import prior as prior_config
 from uctgan_jax import Inpainter, bundled_models
 from uctgan_jax.avatars.dataset import render, sample_attributes
 from uctgan_jax.avatars.posterior import FACE_WINDOW
-from uctgan_jax.data.masks import MaskOptions, draw_mask
-from uctgan_jax.saved_models import PRETRAINED
+from uctgan_jax.config import check_run_fields
+from uctgan_jax.data.masks import MaskOptions, check_mask_options, draw_mask
+from uctgan_jax.prior.training import model_with_prior
+from uctgan_jax.saved_models import PRETRAINED, read_model
 
 
 def test_each_has_its_card_and_is_small():
@@ -17,6 +20,17 @@ def test_each_has_its_card_and_is_small():
         files = {path.name: path.stat().st_size for path in (PRETRAINED / name).iterdir()}
         assert set(files) == {"README.md", "model.json", "weights.npz"}
         assert sum(files.values()) <= 12 * 2**20
+
+
+def test_a_prior_can_be_trained_for_each():
+    """Their configs have all that `train_prior` takes from a model's."""
+    for name in bundled_models():
+        _, config, _, digest = read_model(name)
+        config = model_with_prior(prior_config.get_config(), config, digest)
+        check_run_fields(config)
+        check_mask_options(MaskOptions(**config.mask), image_size=config.image_size)
+        assert config.data.source == "avatars" and len(config.data.avatars_examples) == 3
+        assert config.model_digest == digest and config.prior.width == 256
 
 
 @pytest.fixture(scope="module", params=bundled_models())

@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -13,64 +14,70 @@ import jax
 import numpy as np
 import pytest
 
-from tests.conftest import assert_trees_equal
+from tests.conftest import TINY_MODEL, assert_trees_equal, model_params, records, run_config
+from tests.prior.test_training import config_of
 from tests.test_checkpoints import damage
-from uctgan_jax import training
+from uctgan_jax import Inpainter, training
 from uctgan_jax.checkpoints import Checkpoints
+from uctgan_jax.prior.training import train_prior
 
 ROOT = Path(training.__file__).parents[1]
 STARTED: list[subprocess.Popen] = []
+# E1, E2 and G of one level, without D: what is tested here does not depend on it.
+SMALL = {
+    "model": TINY_MODEL
+    | {"encoder_widths": (8,), "generator_widths": (8,), "attention_resolution": 0},
+    "loss": {"adversarial": 0.0},
+}
+# A process that has used less than half a second of CPU time for so long stands still.
+PATIENCE = 180
 
-# argv: workdir, pictures, steps, of which the prior alone, how devices share the step, the process
-# that cannot read checkpoints, number of processes, this one, port
+# argv: number of processes, this one, port of the first, fields of the config as JSON, workdir,
+# pictures. Among the fields may be "prior_of", to train that model's prior, and "blind", a process
+# that cannot read checkpoints.
 SCRIPT = """
+import json
 import sys
-workdir, pictures, steps, prior_steps, mode, blind, count, index, port = sys.argv[1:]
-from uctgan_jax import checkpoints, compilation_cache, parallel, training
+count, index, port, fields, workdir, pictures = sys.argv[1:]
+from uctgan_jax import compilation_cache, parallel, training
 compilation_cache.enable()
-def read_nothing(*_):
-    raise OSError("the disk is away")
-if blind == index:
-    checkpoints._read = read_nothing
-if int(count) > 1:
-    parallel.initialize_processes(f"127.0.0.1:{port}", int(count), int(index))
-import optax
+parallel.initialize_processes(f"127.0.0.1:{port}", int(count), int(index))
 from tests.conftest import run_config
-from uctgan_jax.train_state import Optimizers
-# SGD: Adam turns the rounding error of a gradient that should be 0 into a whole step.
-sgd = optax.sgd(1e-2)
-training.make_optimizers = lambda **_: Optimizers(generator=sgd, prior=sgd, discriminator=sgd)
-config = run_config(pictures)
-config.num_train_steps = int(steps)
-config.prior_steps = int(prior_steps)
-config.prior_examples = config.prior_batch_size  # from the second of those steps on, known ones
-config.parallel = mode
-config.sample_every_steps = 100_000
-training.train(config, workdir)
+fields = json.loads(fields)
+if fields.pop("blind", None) == int(index):
+    import orbax.checkpoint as ocp
+    def read_nothing(*args, **options):
+        raise OSError("the disk is away")
+    ocp.StandardCheckpointHandler.restore = read_nothing
+if "prior_of" in fields:
+    from tests.prior.test_training import config_of
+    from uctgan_jax.prior.training import train_prior
+    train_prior(config_of(), fields["prior_of"], workdir)
+else:
+    training.train(run_config(pictures, **fields), workdir)
 """
 
 
-def start(
-    workdir, pictures, *, steps=4, prior_steps=2, mode="shard_map", blind=None, processes, devices
-):
+def start(workdir, pictures, *, processes=2, devices=2, **fields):
     """Starts `processes` processes with `devices` devices each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     flags = re.sub(r"(device_count)=\d+", rf"\1={devices}", os.environ["XLA_FLAGS"])
-    environment = {**os.environ, "XLA_FLAGS": flags}
-    arguments = [str(a) for a in (workdir, pictures, steps, prior_steps, mode, blind, processes)]
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT, *arguments, str(index), str(port)],
+    environment = os.environ | {"XLA_FLAGS": flags}
+    arguments = [str(port), json.dumps(SMALL | fields), str(workdir), str(pictures)]
+    started = []
+    for index in range(processes):
+        output = tempfile.TemporaryFile("w+")
+        process = subprocess.Popen(
+            [sys.executable, "-c", SCRIPT, str(processes), str(index), *arguments],
             cwd=ROOT,
             env=environment,
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
-            text=True,
         )
-        for index in range(processes)
-    ]
+        process.output = output
+        started.append(process)
     STARTED.extend(started)
     return started
 
@@ -82,14 +89,42 @@ def no_process_is_left():
     for process in STARTED:
         process.kill()
         process.wait()
+        process.output.close()
     STARTED.clear()
 
 
-def finish(processes, timeout=300):
-    outputs = [process.communicate(timeout=timeout)[0] for process in processes]
-    for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output
-    return outputs
+def output_of(process):
+    process.output.seek(0)
+    return process.output.read()
+
+
+def cpu_seconds(process):
+    """CPU time that a process has used; none once it has ended."""
+    try:
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait(processes, until, may_fail=False):
+    """Waits for `until()`, for as long as processes make progress and none has failed."""
+    used = [0.0] * len(processes)
+    since = time.monotonic()
+    while not until():
+        time.sleep(0.05)
+        for number, process in enumerate(processes):
+            assert may_fail or process.poll() in (None, 0), output_of(process)
+            if cpu_seconds(process) > used[number] + 0.5:
+                used[number], since = cpu_seconds(process), time.monotonic()
+        if time.monotonic() > since + PATIENCE:
+            pytest.fail("\n".join(["no progress", *map(output_of, processes)]))
+
+
+def finish(processes):
+    """The outputs of processes that end well."""
+    wait(processes, lambda: all(process.poll() == 0 for process in processes))
+    return [output_of(process) for process in processes]
 
 
 def final_model(workdir):
@@ -98,85 +133,95 @@ def final_model(workdir):
     return step, model
 
 
-@pytest.fixture(scope="module")
-def one_process(tmp_path_factory, picture_folder):
-    workdir = tmp_path_factory.mktemp("one")
-    finish(start(workdir, picture_folder, processes=1, devices=4))
-    return final_model(workdir)
+def saved_step(workdir):
+    return final_model(workdir)[0]
 
 
-@pytest.mark.parametrize("mode", ["shard_map", "pmap"])
-def test_two_processes_give_the_numbers_of_one(one_process, tmp_path, picture_folder, mode):
-    first, second = finish(start(tmp_path, picture_folder, mode=mode, processes=2, devices=2))
-    assert "starting from step 0" in first and "starting" not in second
-    step, model = final_model(tmp_path)
-    assert step == one_process[0] == 4
-    for ours, theirs in zip(jax.tree.leaves(model), jax.tree.leaves(one_process[1]), strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert len(lines) == 4
-
-
-def test_processes_agree_on_the_checkpoint_to_go_on_from(tmp_path, picture_folder):
-    sizes = dict(prior_steps=0, processes=2, devices=1)
-    finish(start(tmp_path, picture_folder, **sizes))
-    expected = final_model(tmp_path)
-    # What one of them alone cannot read is not damaged, and none goes on or waits for another.
-    running = start(tmp_path, picture_folder, **sizes, blind=1)
-    first, second = (process.communicate(timeout=300)[0] for process in running)
-    assert all(process.returncode for process in running)
-    assert "checkpoints/4 can be read by some processes, but not by [1]" in first
-    assert "the disk is away" in second
-    # What is damaged is so for all.
-    damage(tmp_path / "checkpoints", 4, "model")
-    first, _ = finish(start(tmp_path, picture_folder, **sizes))
-    assert "resuming from step 3" in first
-    folders = {folder.name for folder in (tmp_path / "checkpoints").iterdir()}
-    assert folders == {"3", "4", "4.damaged"}
-    step, model = final_model(tmp_path)
-    assert step == 4
-    assert_trees_equal(model, expected[1])
-
-
-def start_endless(workdir, pictures):
+def start_endless(workdir, pictures, **fields):
     """Two processes of a run that does not end by itself, once it has logged eight steps."""
-    running = start(workdir, pictures, steps=100_000, prior_steps=0, processes=2, devices=2)
+    running = start(workdir, pictures, num_train_steps=100_000, **fields)
     log = workdir / "metrics.jsonl"
-    deadline = time.monotonic() + 240
-    while not (log.exists() and log.read_text().count("\n") >= 8):
-        assert all(process.poll() is None for process in running), running[0].stdout.read()
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait(running, lambda: log.exists() and log.read_text().count("\n") >= 8)
     return running
 
 
-def test_a_machine_to_be_taken_back_stops_all_processes_at_one_saved_step(tmp_path, picture_folder):
-    running = start_endless(tmp_path, picture_folder)
-    running[1].terminate()  # the notice reaches one process alone
+@pytest.fixture(scope="module")
+def one_process(tmp_path_factory, picture_folder):
+    """The log of six steps on the eight devices of this process."""
+    workdir = tmp_path_factory.mktemp("one")
+    training.train(run_config(picture_folder, **SMALL), workdir)
+    return records(workdir)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
+def test_two_processes_have_the_numbers_of_one_and_stop_at_one_saved_step(
+    one_process, tmp_path, picture_folder, mode
+):
+    running = start_endless(tmp_path, picture_folder, parallel=mode)
+    running[1].terminate()  # the notice that a machine is taken back reaches one process alone
     first, second = finish(running)
-    (stopped,) = re.findall(r"told to stop: saving step (\d+), ending", first)
+    assert "starting from step 0" in first and "starting" not in second
+    (stopped,) = map(int, re.findall(r"told to stop: saving step (\d+), ending", first))
     assert "told to stop" not in second
-    assert final_model(tmp_path)[0] == int(stopped) >= 8
-    last = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
-    assert json.loads(last)["step"] == int(stopped)
+    assert saved_step(tmp_path) == stopped >= 8
+    logged = records(tmp_path)
+    assert [record["step"] for record in logged] == list(range(1, stopped + 1))
+    # Adam makes whole steps of rounding errors where a gradient should be 0: losses are compared.
+    for ours, theirs in zip(logged, one_process, strict=False):
+        assert ours.keys() == theirs.keys()
+        tolerance = 1e-5 if ours["step"] == 1 else 2e-3
+        for name in theirs:
+            if name.startswith(("loss/", "held_out/")):
+                np.testing.assert_allclose(ours[name], theirs[name], tolerance, 1e-5, err_msg=name)
 
 
+@pytest.mark.slow
+def test_processes_agree_on_the_checkpoint_to_go_on_from(tmp_path, picture_folder):
+    finish(start(tmp_path, picture_folder, devices=1))
+    expected = final_model(tmp_path)
+    # What one of them alone cannot read is not damaged, and none goes on or waits for another.
+    running = start(tmp_path, picture_folder, devices=1, blind=1)
+    wait(running, lambda: all(process.poll() is not None for process in running), may_fail=True)
+    assert all(process.returncode for process in running)
+    first, second = map(output_of, running)
+    assert "checkpoints/6 can be read by some processes, but not by [1]" in first
+    assert "the disk is away" in second
+    # What is damaged is so for all.
+    damage(tmp_path / "checkpoints", 6, "model")
+    first, _ = finish(start(tmp_path, picture_folder, devices=1))
+    assert "resuming from step 3" in first
+    folders = {folder.name for folder in (tmp_path / "checkpoints").iterdir()}
+    assert folders == {"3", "6", "6.damaged"}
+    step, model = final_model(tmp_path)
+    assert step == 6
+    assert_trees_equal(model, expected[1])
+
+
+@pytest.mark.slow
 def test_a_killed_process_and_a_restart(tmp_path, picture_folder):
     running = start_endless(tmp_path, picture_folder)
-    running[1].kill()
-    for process in running:  # Its peer cannot go on alone; a cluster would end it.
-        try:
-            process.communicate(timeout=5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-    with Checkpoints(tmp_path / "checkpoints", read_only=True) as checkpoints:
-        saved = checkpoints.steps()[-1]
+    for process in running[::-1]:  # Its peer cannot go on alone; a cluster would end it.
+        process.kill()
+        process.wait()
+    saved = saved_step(tmp_path)
     assert saved >= 3 and saved % 3 == 0
     # Both are started again; then fewer machines are left, and one with one device takes over.
     for processes, devices in ((2, 2), (1, 1)):
-        sizes = dict(prior_steps=0, processes=processes, devices=devices)
-        first, *_ = finish(start(tmp_path, picture_folder, steps=saved + 2, **sizes))
+        sizes = dict(processes=processes, devices=devices, sample_every_steps=100_000)
+        first, *_ = finish(start(tmp_path, picture_folder, num_train_steps=saved + 2, **sizes))
         assert f"resuming from step {saved}" in first
-        assert final_model(tmp_path)[0] == saved + 2
+        assert saved_step(tmp_path) == saved + 2
         saved += 2
+
+
+@pytest.mark.slow
+def test_a_prior_has_the_losses_of_one_process(networks, tmp_path, picture_folder):
+    model = tmp_path / "model"
+    params = jax.device_get(model_params(networks, seed=0))
+    Inpainter(run_config(picture_folder), params, step=7, digest="").save(model)
+    train_prior(config_of(), model, tmp_path / "one")
+    finish(start(tmp_path / "two", picture_folder, prior_of=str(model)))
+    for ours, theirs in zip(*map(records, (tmp_path / "two", tmp_path / "one")), strict=True):
+        for name in ("loss/prior", "gradient_norm", "held_out/prior"):
+            np.testing.assert_allclose(ours.get(name, 0), theirs.get(name, 0), 1e-3, err_msg=name)

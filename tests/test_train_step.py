@@ -204,6 +204,7 @@ def test_manifold_term_leaves_e1_alone(networks, state, patches):
         assert changed(before[part], after[part])
 
 
+@pytest.mark.slow
 def test_the_perceptual_term_is_lpips_of_the_completed_reconstruction(networks, state, patches):
     from uctgan_jax.evaluation.metrics.lpips import lpips
 
@@ -254,6 +255,7 @@ def test_noise_follows_the_example_not_its_place(networks, state, patches):
     assert abs(float(other["loss/reconstruction"]) - float(metrics["loss/reconstruction"])) > 1e-6
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_near_float32(networks, state, patches):
     """Parameters, norms, softmax and losses are float32 in both."""
     runs = {}
@@ -271,6 +273,7 @@ def test_bfloat16_stays_near_float32(networks, state, patches):
     np.testing.assert_allclose(runs["bfloat16"], runs["float32"], rtol=0.02, atol=0.02)
 
 
+@pytest.mark.slow
 def test_remat_changes_no_number_and_no_name(step, state, patches):
     typed = build_networks(image_size=32, remat=True, **TINY_MODEL)
     rematerialized = make_step(typed)

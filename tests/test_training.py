@@ -211,6 +211,7 @@ def wait_for_step(workdir, process, step):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_killed_and_told_to_stop(tmp_path, picture_folder):
     """SIGKILL loses the steps since the last checkpoint; SIGTERM loses none and exits with 0."""
     process = start(tmp_path, picture_folder)
@@ -241,6 +242,7 @@ def test_not_a_number_is_written_as_json():
     assert json.loads(text) == {"a": "nan", "b": 1.5}
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_a_second_one_ends_at_once(tmp_path, picture_folder):
     process = start(tmp_path, picture_folder)
     wait_for_step(tmp_path, process, 2)

@@ -1,5 +1,7 @@
 """What training shows of held-out pictures."""
 
+import functools
+
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from tests.conftest import model_params
 from uctgan_jax import losses
 from uctgan_jax.preprocess import normalize
 from uctgan_jax.prior.normal import NormalPrior
-from uctgan_jax.validation import Validator
+from uctgan_jax.validation import Validator, outputs
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +19,8 @@ def params(networks):
 
 
 def test_measures_reconstructions_and_the_prior(tmp_path, networks, params, batch):
-    with Validator(networks, NormalPrior(), batch, tmp_path / "samples") as validator:
+    evaluate = functools.partial(outputs, networks, NormalPrior())
+    with Validator(evaluate, batch, tmp_path / "samples") as validator:
         figures = validator.validate(params, step=40, draw=False)
         assert not list((tmp_path / "samples").iterdir())
         assert validator.validate(params, step=40, draw=True) == figures
@@ -30,7 +33,8 @@ def test_measures_reconstructions_and_the_prior(tmp_path, networks, params, batc
 
 
 def test_a_sheet_that_cannot_be_written_ends_no_run(tmp_path, networks, params, batch, caplog):
-    with Validator(networks, NormalPrior(), batch, tmp_path / "samples") as validator:
+    evaluate = functools.partial(outputs, networks, NormalPrior())
+    with Validator(evaluate, batch, tmp_path / "samples") as validator:
         (tmp_path / "samples" / "00000040.png").mkdir()
         for _ in range(2):  # where an error of the first would come up
             assert validator.validate(params, step=40, draw=True)["prior"] > 0

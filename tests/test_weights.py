@@ -10,6 +10,8 @@ from uctgan_jax.weights import (
     MODEL,
     WEIGHTS,
     DamagedCheckpointError,
+    OtherNetworksError,
+    check_structure,
     digest,
     read_weights,
     write_weights,
@@ -25,7 +27,7 @@ def params():
     return {
         "generator": {"conv": {"kernel": kernel, "gain": np.float32(0.1)}},
         "encoder": {},
-        "spectral_norm": {"conv/kernel/u": kernel[0, 0]},
+        "discriminator": {"Dense_0": {"kernel": kernel[0, 0]}},
     }
 
 
@@ -53,21 +55,6 @@ def test_weights_that_cannot_be_written_leave_the_earlier_ones(tmp_path, params,
     with pytest.raises(OSError, match="no space"):
         write_weights(tmp_path, jax.tree.map(lambda x: x + 1, params), CONFIG, 13)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def test_the_guide_is_kept_with_fewer_bits(tmp_path):
-    kernel = np.random.default_rng(0).normal(size=(256, 256)).astype(np.float32)
-    sizes = {}
-    for name in ("prior", "guide"):
-        write_weights(tmp_path / name, {name: {"kernel": kernel}}, CONFIG, 12)
-        sizes[name] = (tmp_path / name / WEIGHTS).stat().st_size
-    assert sizes["guide"] < 0.65 * sizes["prior"]
-    params, _, _, sha = read_weights(tmp_path / "guide")
-    read = params["guide"]["kernel"]
-    np.testing.assert_allclose(read, kernel, rtol=2**-4)  # half a step of four bits, at most
-    assert 0.005 < np.abs(read / kernel - 1).mean() < 0.03
-    write_weights(tmp_path, params, CONFIG, 12)
-    assert read_weights(tmp_path)[3] == sha
 
 
 def test_values_that_half_precision_cannot_hold_are_refused(tmp_path, params):
@@ -117,3 +104,17 @@ def test_digest_tells_shapes_values_types_and_names_apart(other):
     tree = {"a": np.zeros((2, 2), np.float32), "b": np.zeros((), np.float32)}
     assert digest(tree) == digest(jax.tree.map(jnp.asarray, tree))
     assert digest(tree) != digest(other)
+
+
+def test_arrays_of_other_networks_are_refused_by_name(params):
+    check_structure(params, jax.eval_shape(lambda: params), source="here")
+    wider = params | {"discriminator": {"Dense_0": {"kernel": np.zeros((4, 9), np.float32)}}}
+    message = (
+        r"saved/1 was saved by another version of this code: 1 of its arrays differ, as"
+        r" discriminator\.Dense_0\.kernel, which is \(4, 8\) there and \(4, 9\) here"
+    )
+    with pytest.raises(OtherNetworksError, match=message):
+        check_structure(params, wider, source="saved/1")
+    without = {name: tree for name, tree in params.items() if name != "discriminator"}
+    with pytest.raises(OtherNetworksError, match=r"which is \(4, 8\) there and missing here"):
+        check_structure(params, without, source="saved/1")

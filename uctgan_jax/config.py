@@ -54,8 +54,6 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     _check_at_least(config, 0, "reconstruction_steps")
     _check_in(config, 0, 1, "colour_jitter")
     _check_losses(config)
-    for name in ("generator_learning_rate", "discriminator_learning_rate"):
-        _check_in(config, 0, float("inf"), f"optimizer.{name}", open_end=True)
     check_mask_options(MaskOptions(**config.mask), image_size=config.image_size)
 
 
@@ -76,6 +74,9 @@ def check_run_fields(config: ml_collections.ConfigDict) -> None:
     _check_in(config, 0, 2**32, "seed", open_end=True)
     _check_in(config, 0, float("inf"), "data.cache_gib", open_end=True)
     _check_in(config, 0, 1, "optimizer.decay_share")
+    for name in config.optimizer:
+        if name.endswith("learning_rate"):
+            _check_in(config, 0, float("inf"), f"optimizer.{name}", open_end=True)
     for name in ("ema_decay", "optimizer.beta1", "optimizer.beta2"):
         _check_in(config, 0, 1, name, open_end=True)
     if config.optimizer.name not in OPTIMIZERS:

@@ -89,7 +89,7 @@ def read_coverage(
     if convention not in MASK_CONVENTIONS:
         allowed = ", ".join(MASK_CONVENTIONS)
         raise ValueError(f"Unknown mask convention {convention!r}: must be one of {allowed}.")
-    coverage = _coverage(decode(read_bytes(source), name_of(source)))
+    coverage = coverage_of(decode(read_bytes(source), name_of(source)))
     if size is not None and coverage.shape != tuple(size):
         raise ValueError(
             f"{name_of(source)}: the mask is {_size(coverage.shape)} but must be {_size(size)} "
@@ -98,8 +98,14 @@ def read_coverage(
     return (coverage if convention == "white_is_hole" else 255 - coverage)[..., None]
 
 
-def _coverage(mask: np.ndarray) -> np.ndarray:
-    """What a decoded mask, RGB or RGBA of 8 or 16 bits, covers: uint8 [H, W], white is hole."""
+def coverage_of(mask: np.ndarray) -> np.ndarray:
+    """What a decoded mask covers, by the rules of `read_coverage`; white is hole.
+
+    Args:
+      mask: uint8 or uint16 [H, W, C], grey, RGB or RGBA.
+
+    Returns: uint8 [H, W], 255 = wholly hole, 0 = known.
+    """
     alpha = mask[..., 3] if mask.shape[2] == 4 else None
     marks = mask[..., :3] if alpha is None or alpha.min() == alpha.max() else alpha[..., None]
     brightest, darkest = marks.max(axis=2), marks.min(axis=2)

@@ -83,9 +83,8 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         state = parallel.replicate(state)
         batches = train_batches(config, source, parallel, start_step=first_step)
         step_at, batches = compile_stages(trainee, config, run, state, batches, first_step)
-        with validation.Validator(
-            trainee.networks, NormalPrior(), held_out_batch, workdir / "samples"
-        ) as validator:
+        evaluate = functools.partial(validation.outputs, trainee.networks, NormalPrior())
+        with validation.Validator(evaluate, held_out_batch, workdir / "samples") as validator:
             hooks = Hooks(
                 validate=lambda state, draw: validator.validate(
                     state.ema_params, step=int(state.step), draw=draw

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +19,50 @@ from uctgan_jax.preprocess import normalize
 from uctgan_jax.prior import Prior, summarize
 
 PyTree = Any
+# See `outputs`.
+Evaluate = Callable[[PyTree, jax.Array, jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
 
 NUM_PICTURES = 128
-_NUM_DRAWN = 8  # pictures on a sheet
-_NUM_SAMPLES = 6  # completions of each
+NUM_DRAWN = 8  # pictures on a sheet
+NUM_SAMPLES = 6  # completions of each
+
+
+def outputs(
+    networks: Networks, prior: Prior, params: PyTree, images: jax.Array, masks: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What a model is judged by, with the same noise at every call.
+
+    Args:
+        networks, prior: of the model.
+        params: `{"projection", "encoder", "generator"}`, and "prior" for a learned one.
+        images: uint8 [B, S, S, 3].
+        masks: uint8 [B, S, S, 1], 1 = hole.
+
+    Returns:
+        Completions of the first pictures, uint8 [NUM_DRAWN, NUM_SAMPLES, S, S, 3]; completions of
+        all with their own codes, uint8 [B, S, S, 3]; and the prior's loss.
+    """
+    keys = jax.random.split(jax.random.key(0), len(images))
+    first = slice(NUM_DRAWN)
+    codes = sample_normal(keys[first], NUM_SAMPLES, networks.code_dim)
+    drawn = complete_codes(networks, prior, params, images[first], masks[first], codes)
+    own = reconstruct_pictures(networks, params, images, masks)
+    image = normalize(networks.to_patches(images))
+    mask = networks.to_patches(masks).astype(jnp.float32)
+    mean, log_variance = networks.project(params, image)
+    condition = summarize(networks.encode(params, image, mask))
+    loss = prior.loss(params.get("prior", {}), mean, log_variance, condition, keys)
+    return drawn, own, loss
 
 
 class Validator:
-    """The same held-out pictures, holes and noise at every visit."""
+    """The same held-out pictures and holes at every visit."""
 
-    def __init__(
-        self, networks: Networks, prior: Prior, batch: Mapping[str, np.ndarray], folder: Path
-    ):
+    def __init__(self, evaluate: Evaluate, batch: Mapping[str, np.ndarray], folder: Path):
         """Prepares to validate.
 
         Args:
-            networks, prior: of the model.
+            evaluate: `outputs` of a model, from its parameters, images and masks.
             batch: `image` uint8 [B, S, S, 3] and `mask` uint8 [B, S, S, 1], 1 = hole, with B of
                 `NUM_PICTURES` or fewer.
             folder: for the sheets; made if missing.
@@ -43,22 +71,7 @@ class Validator:
         self._folder = folder
         self._batch = batch
         self._writer = clu.asynclib.Pool("samples", max_workers=1)
-
-        @jax.jit
-        def evaluate(params: PyTree, images: jax.Array, masks: jax.Array) -> tuple[jax.Array, ...]:
-            keys = jax.random.split(jax.random.key(0), len(images))
-            first = slice(_NUM_DRAWN)
-            codes = sample_normal(keys[first], _NUM_SAMPLES, networks.code_dim)
-            drawn = complete_codes(networks, prior, params, images[first], masks[first], codes)
-            own = reconstruct_pictures(networks, params, images, masks)
-            image = normalize(networks.to_patches(images))
-            mask = networks.to_patches(masks).astype(jnp.float32)
-            mean, log_variance = networks.project(params, image)
-            condition = summarize(networks.encode(params, image, mask))
-            loss = prior.loss(params.get("prior", {}), mean, log_variance, condition, keys)
-            return drawn, own, loss
-
-        self._evaluate = evaluate
+        self._evaluate = jax.jit(evaluate)
 
     def __enter__(self) -> Validator:
         return self
@@ -70,7 +83,7 @@ class Validator:
         """Measures a model and, if asked, draws `<step>.png` in the background.
 
         Args:
-            params: `{"projection", "encoder", "generator"}`, and "prior" for a learned one.
+            params: of the model, as `evaluate` takes them.
             step: of the run.
             draw: whether to draw a sheet of completions.
 
@@ -90,7 +103,7 @@ class Validator:
         }
 
     def _write_sheet(self, step: int, completions: np.ndarray) -> None:
-        images, masks = (self._batch[name][:_NUM_DRAWN] for name in ("image", "mask"))
+        images, masks = (self._batch[name][:NUM_DRAWN] for name in ("image", "mask"))
         sheet = host_images.completion_sheet(images, masks, completions)
         path = self._folder / f"{step:08d}.png"
         try:

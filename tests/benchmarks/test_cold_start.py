@@ -21,6 +21,7 @@ def weights(networks, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_times_whole_processes(weights):
     times = cold_start.measure(str(weights), image_size=32, num_samples=1, repeats=1)
     assert list(times) == ["first", "again", "imports"]

@@ -1,10 +1,12 @@
 """The benchmark of selecting, on an untrained model."""
 
 import numpy as np
+import pytest
 
 from benchmarks.selection import measure
 
 
+@pytest.mark.slow
 def test_each_way_is_measured(inpainter, batch):
     alone = inpainter.on_device(inpainter.devices[0])
     pictures = [{name: rows[i : i + 1] for name, rows in batch.items()} for i in range(2)]

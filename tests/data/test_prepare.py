@@ -139,6 +139,7 @@ def test_names_need_not_be_utf8(pictures, tmp_path):
     assert b"b\\xe9.png" in names
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_was(pictures, tmp_path):
     prepare(pictures, tmp_path / "straight", size=8, shard_pictures=5)
     script = tmp_path / "slow.py"

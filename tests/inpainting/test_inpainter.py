@@ -2,21 +2,20 @@
 
 import json
 
+import cv2
 import jax
 import numpy as np
-import optax
 import pytest
 
-from configs import default
-from tests.conftest import TINY_MODEL, model_params
+from tests.conftest import TINY_MODEL, model_params, moved
 from uctgan_jax import Inpainter
 from uctgan_jax.checkpoints import Checkpoints
+from uctgan_jax.images import read_coverage
 from uctgan_jax.inpainting import inpainter as inpainting
 from uctgan_jax.inpainting.interpolation import interpolate
 from uctgan_jax.inpainting.sampler import sample_normal
 from uctgan_jax.inpainting.selection import SELECTIONS, choose, nearest_distances, pair_distances
 from uctgan_jax.saved_models import saved_steps
-from uctgan_jax.train_state import Optimizers, create_train_state
 from uctgan_jax.weights import OtherNetworksError
 
 
@@ -176,31 +175,6 @@ def test_temperature_scales_the_codes(inpainter, picture):
     np.testing.assert_array_equal(still.images[0], still.images[1])
 
 
-def test_guidance_carries_codes_past_where_the_guide_does(inpainter, picture, tmp_path):
-    params = dict(jax.device_get(inpainter.params))
-    key = jax.random.key(8)
-    for name, seed in (("prior", 0), ("guide", 1)):  # the untrained velocity is 0
-        head = params[name]["velocity"]
-        kernel = 0.1 * jax.random.normal(jax.random.fold_in(key, seed), head["kernel"].shape)
-        params[name] = params[name] | {"velocity": head | {"kernel": np.asarray(kernel)}}
-    Inpainter(inpainter.config, params, 7, "").save(tmp_path / "guided")
-    del params["guide"]
-    Inpainter(inpainter.config, params, 7, "").save(tmp_path / "alone")
-
-    def images(**options):
-        return Inpainter.load(**options).complete(*picture, num_samples=2, seed=1).images
-
-    alone = images(path=tmp_path / "alone")
-    np.testing.assert_array_equal(images(path=tmp_path / "guided", guidance=1), alone)
-    assert not np.array_equal(images(path=tmp_path / "guided", guidance=3), alone)
-    with pytest.raises(ValueError, match=r"guidance \(0.5\) must be at least 1"):
-        Inpainter.load(tmp_path / "guided", guidance=0.5)
-    with pytest.raises(
-        ValueError, match=r"guidance \(2\) needs a model with a guide: .*alone has none"
-    ):
-        Inpainter.load(tmp_path / "alone", guidance=2)
-
-
 @pytest.mark.parametrize(
     ("options", "share"),
     [
@@ -218,7 +192,7 @@ def test_a_hole_as_in_training_is_seen_as_in_training(
     config.mask.update(options)
     model = Inpainter(config, jax.device_get(inpainter.params), 7, "", devices=inpainter.devices)
 
-    def place(mask, size, hole_share):
+    def place(hole, size, hole_share):
         assert hole_share == share
         raise InterruptedError
 
@@ -286,9 +260,29 @@ def test_reconstruct_uses_the_pictures_own_code(inpainter, batch):
         (dict(mask=np.zeros((32, 32), np.uint8)), "the mask is empty"),
         (dict(mask=np.ones((32, 32), np.uint8)), "the mask is full"),
         (dict(mask=np.ones((32, 31), np.uint8)), r"mask \(32, 31\) must have .* \(32, 32\)"),
+        (
+            dict(mask=np.ones((32, 32, 3), np.uint8)),
+            r"mask \(uint8 \(32, 32, 3\)\) must be .*\[H, W\]",
+        ),
+        (dict(mask=np.full((32, 32), np.nan)), r"mask \(values nan to nan\) must lie in 0 to 1"),
+        (dict(mask=np.full((32, 32), 255.0)), r"mask \(values 255.0 to 255.0\) must lie in 0 to 1"),
+        (dict(mask=np.full((32, 32), -1)), r"mask \(values -1 to -1\) must lie in 0 to 65535"),
+        (dict(mask=np.full((32, 32), "hole")), r"mask \(<U4 \(32, 32\)\) must be bool, integers"),
+        (dict(mask=None), r"mask \(object \(\)\) must be"),
+        (dict(grow=-1), r"grow \(-1\) must be at least 0, and a whole number"),
+        (dict(grow=1.5), r"grow \(1.5\) must be at least 0, and a whole number"),
+        (dict(grow=22), "the mask is full once it is grown by 22 pixels"),
+        (dict(image=None), r"image \(object \(\)\) must be uint8"),
         (dict(image=np.zeros((32, 32), np.uint8)), r"image \(uint8 \(32, 32\)\) must be uint8"),
         (dict(image=np.zeros((32, 32, 3))), r"image \(float64"),
         (dict(num_samples=0), r"num_samples \(0\) must be at least 1"),
+        (dict(num_samples=2.5), r"num_samples \(2.5\) must be at least 1, and a whole number"),
+        (dict(num_samples=True), r"num_samples \(True\) must be"),
+        (dict(seed=None), r"seed \(None\) must be at least 0, and a whole number"),
+        (dict(temperature=None), r"temperature \(None\) must be at least 0, a number"),
+        (dict(oversample=None, select="both"), r"oversample \(None\) must be at least 1"),
+        (dict(instances=3), r"images \(3\) must be a list of pictures"),
+        (dict(codes="drawn"), r"codes \('drawn'\) must be float32 \[K, 4\]"),
         (dict(seed=-1), r"seed \(-1\) must be at least 0"),
         (dict(temperature=-0.5), r"temperature \(-0.5\) must be at least 0"),
         (dict(temperature=np.nan), r"temperature \(nan\) must be at least 0"),
@@ -311,17 +305,62 @@ def test_bad_input_is_refused(inpainter, picture, change, message):
         inpainter.complete(**arguments)
 
 
-def test_load_one_of_several_checkpoints(networks, tmp_path):
-    config = default.get_config(32)
-    config.model = TINY_MODEL
-    sgd = optax.sgd(0.1)
-    optimizers = Optimizers(generator=sgd, prior=sgd, discriminator=sgd)
-    create = jax.jit(lambda key: create_train_state(key, networks, optimizers))
+def test_a_pixel_that_the_mask_covers_in_part_is_filled_and_a_faint_one_is_kept(inpainter, picture):
+    image, mask = picture
+    soft = mask * np.uint8(255)
+    soft[9, 8:24], soft[8, 8:24] = 20, 4
+    out = inpainter.complete(image, soft, num_samples=2).images
+    covering = np.maximum(mask, soft > 4)
+    np.testing.assert_array_equal(out[:, covering == 0], np.stack([image[covering == 0]] * 2))
+    assert (out[:, 9, 8:24] != image[9, 8:24]).any(axis=-1).mean() > 0.9
+
+
+def test_a_mask_means_the_same_in_any_type(inpainter, picture):
+    image, mask = picture
+    soft = cv2.GaussianBlur(mask * np.float32(1), (0, 0), 1.0)
+    levels = np.rint(255 * soft).astype(np.uint8)
+    expected = inpainter.complete(image, levels, num_samples=2).images
+    assert not np.array_equal(inpainter.complete(image, mask, num_samples=2).images, expected)
+    file = cv2.imencode(".png", levels)[1].tobytes()
+    for same in (soft, levels.astype(np.int64), levels[..., None], read_coverage(file)):
+        np.testing.assert_array_equal(
+            inpainter.complete(image, same, num_samples=2).images, expected
+        )
+    hard = inpainter.complete(image, mask, num_samples=2).images
+    for same in (mask > 0, mask * 255, mask * 1.0):
+        np.testing.assert_array_equal(inpainter.complete(image, same, num_samples=2).images, hard)
+
+
+def test_grow_completes_as_a_mask_that_is_larger(inpainter, picture):
+    image, mask = picture
+    larger = cv2.dilate(mask, np.ones((5, 5), np.uint8))
+    np.testing.assert_array_equal(
+        inpainter.complete(image, mask, num_samples=2, grow=2).images,
+        inpainter.complete(image, larger, num_samples=2).images,
+    )
+
+
+@pytest.mark.parametrize("too_tight", [1, 2])
+def test_an_object_that_the_mask_does_not_cover_does_not_tint(inpainter, too_tight):
+    """A magenta object on a plain wall: the completion is that of the wall alone."""
+    wall = np.full((96, 96, 3), (150, 170, 190), np.uint8)
+    mask = np.zeros((96, 96), np.uint8)
+    mask[30:66, 34:70] = 1
+    thing = cv2.dilate(mask, np.ones((2 * too_tight + 1,) * 2, np.uint8)) > 0
+    seen = np.where(thing[..., None], np.uint8([255, 0, 255]), wall)
+    with_thing, without = (
+        inpainter.complete(image, mask, num_samples=2).images for image in (seen, wall)
+    )
+    np.testing.assert_array_equal(with_thing[:, mask == 1], without[:, mask == 1])
+    np.testing.assert_array_equal(with_thing[:, mask == 0], np.stack([seen[mask == 0]] * 2))
+
+
+def test_load_one_of_several_checkpoints(inpainter, tmp_path):
+    params = jax.device_get(inpainter.params)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        for step in (3, 6):
-            state = jax.device_get(create(jax.random.key(step)))
-            state = state.replace(step=np.int32(step))
-            checkpoints.save(state, config.to_dict(), error=0.5)
+        for step, model in ((3, params), (6, moved(params))):
+            state = {"step": np.int32(step)}
+            checkpoints.save(step, model, state, inpainter.config.to_dict(), error=0.5)
     assert saved_steps(tmp_path) == [3, 6]
     newest, first = Inpainter.load(tmp_path), Inpainter.load(tmp_path / "checkpoints", step=3)
     assert (newest.step, first.step) == (6, 3)
@@ -351,17 +390,16 @@ def test_saved_weights_complete_as_the_model_does(inpainter, batch, tmp_path):
         Inpainter.load(tmp_path, step=3)
 
 
-def test_weights_of_other_networks_are_told_as_such(inpainter, tmp_path):
+def test_weights_of_other_networks_are_told_as_such(inpainter):
     params = dict(jax.device_get(inpainter.params))
-    codes = params["prior"]["velocity"]["kernel"]
-    params["prior"] = params["prior"] | {"velocity": {"kernel": codes[:-1]}}
-    Inpainter(inpainter.config, params, 7, "").save(tmp_path)
+    bias = params["prior"]["code_in"]["bias"]
+    del params["prior"]
     with pytest.raises(
         OtherNetworksError,
-        match=rf"2 of its arrays differ, as prior.velocity.bias, which is missing there and"
-        rf" \({codes.shape[1]},\) here",
+        match=rf"of its arrays differ, as prior.code_in.bias, which is missing there and"
+        rf" \({len(bias)},\) here",
     ):
-        Inpainter.load(tmp_path)
+        Inpainter(inpainter.config, params, 7, "")
 
 
 def test_a_model_with_a_field_of_another_version_is_told_as_such(inpainter, tmp_path):
@@ -373,18 +411,15 @@ def test_a_model_with_a_field_of_another_version_is_told_as_such(inpainter, tmp_
         Inpainter.load(tmp_path)
 
 
-def test_realism_is_the_discriminators_mean_logit(inpainter, networks, batch):
+def test_realism_is_the_discriminators_logit(inpainter, networks, batch):
     scores = inpainter.realism(batch["image"][:3], batch["mask"][:3])
     assert scores.shape == (3,) and scores.dtype == np.float32
-    logits = networks.discriminator.apply(
-        {
-            "params": inpainter.params["discriminator"],
-            "spectral_norm": inpainter.params["spectral_norm"],
-        },
+    logits = networks.discriminate(
+        inpainter.params["discriminator"],
         networks.to_patches(batch["image"][:3] / np.float32(127.5) - 1),
         networks.to_patches(batch["mask"][:3].astype(np.float32)),
     )
-    np.testing.assert_allclose(scores, np.mean(logits, axis=(1, 2)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(scores, logits, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -418,11 +453,13 @@ def test_batches_of_another_kind_are_refused(inpainter, change, message):
         inpainter.complete_with(**{**batch, **change})
 
 
-def test_a_model_without_a_trained_discriminator_cannot_judge(inpainter, networks, batch, picture):
+def test_a_model_without_a_trained_discriminator_cannot_judge(
+    inpainter, networks, prior, batch, picture
+):
     assert inpainter.judges_realism
-    alone = {name: inpainter.params[name] for name in networks.init_generator(jax.random.key(0))}
+    alone = {name: p for name, p in inpainter.params.items() if name != "discriminator"}
     assert not Inpainter(inpainter.config, alone, 7, "").judges_realism
-    untrained = Inpainter(inpainter.config, model_params(networks, seed=3), 7, "")
+    untrained = Inpainter(inpainter.config, model_params(networks, seed=3, prior=prior), 7, "")
     with pytest.raises(ValueError, match=r"cannot judge realism: .* \(step 7\) before that began"):
         untrained.realism(batch["image"], batch["mask"])
     for select in ("realistic", "both"):

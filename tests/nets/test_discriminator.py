@@ -1,70 +1,59 @@
-"""Spectral normalisation bounds what it claims to bound."""
+"""D: one logit a picture, from the picture and its mask."""
 
-import functools
-
-import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from uctgan_jax.nets.discriminator import Discriminator, SpectralConv
+from uctgan_jax.nets import blocks
+from uctgan_jax.nets.discriminator import Discriminator
+
+PICTURES = jax.random.normal(jax.random.key(0), (4, 32, 32, 3))
+MASKS = jnp.zeros((4, 32, 32, 1)).at[:, 8:20, 4:16].set(1.0)
 
 
-def test_spectral_norm_bounds_the_weights():
-    """A 1x1 convolution is a matrix: it must not stretch its own first singular vector."""
-    conv = SpectralConv(6, kernel_size=1, use_bias=False)
-    updating = conv.clone(update_stats=True)
-    x = jnp.zeros((1, 4, 4, 5))
-    variables = conv.init(jax.random.key(0), x)
-    variables["params"] = jax.tree.map(lambda kernel: 50 * kernel, variables["params"])
+@pytest.fixture(scope="module")
+def judge():
+    """D on pictures, in patches of 4 that it folds to patches of 8."""
+    discriminator = Discriminator(widths=(8, 16), fold=2)
+    patches = [blocks.space_to_depth(x, 4) for x in (PICTURES, MASKS)]
+    params = jax.jit(discriminator.init)(jax.random.key(1), *patches)
 
     @jax.jit
-    def update(variables):
-        _, stats = updating.apply(variables, x, mutable=["spectral_norm"])
-        return {**variables, **stats}
+    def judge(pictures, masks):
+        return discriminator.apply(
+            params, *(blocks.space_to_depth(x, 4) for x in (pictures, masks))
+        )
 
-    for _ in range(50):
-        variables = update(variables)
-    (kernel,) = jax.tree.leaves(variables["params"])
-    left, singular, _ = np.linalg.svd(np.asarray(kernel)[0, 0])
-    assert singular[0] > 10
-    stretched = conv.apply(variables, jnp.asarray(left[:, 0]).reshape(1, 1, 1, 5))
-    np.testing.assert_allclose(np.linalg.norm(stretched), 1.0, rtol=1e-4)
+    return judge
 
 
-def test_every_kernel_of_the_discriminator_is_normalised():
-    discriminator = Discriminator(widths=(8, 16))
-    image, mask = jnp.zeros((1, 8, 8, 48)), jnp.zeros((1, 8, 8, 16))
-    variables = jax.jit(discriminator.init)(jax.random.key(0), image, mask)
-    update = jax.jit(
-        functools.partial(discriminator.apply, update_stats=True, mutable=["spectral_norm"])
+def test_each_picture_gets_one_logit_of_its_own(judge):
+    logits = judge(PICTURES, MASKS)
+    assert logits.shape == (4,) and logits.dtype == jnp.float32
+    changed = judge(PICTURES.at[2].set(0.5), MASKS)
+    np.testing.assert_array_equal(changed != logits, [False, False, True, False])
+
+
+def test_the_mask_is_judged_beside_the_picture(judge):
+    assert (judge(PICTURES, MASKS) != judge(PICTURES, jnp.zeros_like(MASKS))).all()
+
+
+def test_every_pixel_counts(judge):
+    gradients = jax.grad(lambda pictures: judge(pictures, MASKS).sum())(PICTURES)
+    assert np.isfinite(gradients).all()
+    assert (np.abs(gradients) > 0).all()
+
+
+def test_folded_patches_are_those_of_the_larger_size():
+    """Patches of 4 folded by 2 are patches of 8, with their numbers in another order."""
+    fours, eights = (
+        jax.eval_shape(
+            Discriminator(widths=(8,), fold=fold).init,
+            jax.random.key(0),
+            blocks.space_to_depth(PICTURES, size),
+            blocks.space_to_depth(MASKS, size),
+        )
+        for size, fold in ((4, 2), (8, 1))
     )
-    for _ in range(40):
-        _, stats = update(variables, image, mask)
-        variables = {**variables, **stats}
-    kernels = {
-        path[:-1]: np.asarray(kernel).reshape(-1, kernel.shape[-1])
-        for path, kernel in flax.traverse_util.flatten_dict(variables["params"]).items()
-        if path[-1] == "kernel"
-    }
-    sigmas = [
-        (path[:-2], float(sigma))
-        for path, sigma in flax.traverse_util.flatten_dict(variables["spectral_norm"]).items()
-        if path[-1].endswith("sigma")
-    ]
-    # One statistic for each kernel, and each the kernel's largest singular value.
-    true = sorted(np.linalg.norm(kernel, 2) for kernel in kernels.values())
-    assert len(sigmas) == len(kernels) > 5
-    np.testing.assert_allclose(sorted(sigma for _, sigma in sigmas), true, rtol=2e-2)
-
-
-def test_statistics_move_only_when_asked():
-    conv = SpectralConv(4)
-    x = jnp.ones((1, 4, 4, 4))
-    variables = conv.init(jax.random.key(0), x)
-    _, kept = conv.apply(variables, x, mutable=["spectral_norm"])
-    _, moved = conv.clone(update_stats=True).apply(variables, x, mutable=["spectral_norm"])
-    before, kept, moved = (jax.tree.leaves(v["spectral_norm"]) for v in (variables, kept, moved))
-    for a, b in zip(before, kept, strict=True):
-        np.testing.assert_array_equal(a, b)
-    assert any(not np.array_equal(a, b) for a, b in zip(before, moved, strict=True))
+    assert jax.tree.map(jnp.shape, fours) == jax.tree.map(jnp.shape, eights)

@@ -1,6 +1,6 @@
-"""The conditional prior: N(0, I) to the codes that a condition allows, and back."""
+"""The learned prior: N(0, I) to the codes that a condition allows, and back."""
 
-import functools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -8,10 +8,100 @@ import numpy as np
 import optax
 import pytest
 
-from uctgan_jax import losses
-from uctgan_jax.prior.flow import ConditionalPrior, flat, guided, transport
+from tests.conftest import TINY_PRIOR
+from uctgan_jax.prior import build_prior, summarize
+from uctgan_jax.prior.flow import FlowPrior, flow_matching_loss
 
 SPREAD = 0.1  # of the codes about their centers
+
+
+def test_a_prior_sees_the_coarsest_map_and_the_means_of_the_next():
+    rng = np.random.default_rng(0)
+    finest, finer, coarsest = (
+        rng.normal(size=(3, side, side, channels)).astype(np.float32)
+        for side, channels in ((8, 2), (4, 5), (2, 7))
+    )
+    means = finer.reshape(3, 2, 2, 2, 2, 5).mean((2, 4))
+    expected = np.concatenate([coarsest.reshape(3, -1), means.reshape(3, -1)], axis=-1)
+    np.testing.assert_allclose(summarize((finest, finer, coarsest)), expected, rtol=1e-5)
+    np.testing.assert_array_equal(summarize((coarsest,)), coarsest.reshape(3, -1))
+    assert summarize((finest.astype(jnp.bfloat16),)).dtype == jnp.float32
+
+
+def test_the_loss_asks_for_the_mean_velocity_of_all_pairs_that_meet_at_a_point():
+    """The closed form against the least-squares fit to drawn pairs of noise and code."""
+    rng = np.random.default_rng(0)
+    noise, code = rng.normal(size=(2, 200_000)) * [[1.0], [0.5]] + [[0.0], [2.0]]
+    z_t = 0.7 * noise + 0.3 * code
+    fit = np.polynomial.Polynomial.fit(z_t, code - noise, 1)
+    codes = {"mean": jnp.full((1, 1), 2.0), "log_variance": jnp.log(jnp.full((1, 1), 0.25))}
+    points = jnp.linspace(-1.0, 2.0, 7).reshape(1, 7, 1)
+
+    def loss(velocity):
+        time = jnp.full((1, 7), 0.3)
+        return flow_matching_loss(velocity=velocity, z_t=points, time=time, **codes)
+
+    mean_velocity = jnp.asarray(fit(np.asarray(points)))
+    assert loss(mean_velocity) < 1e-4
+    np.testing.assert_allclose(loss(mean_velocity + 0.5), 0.25, atol=0.01)
+
+
+def test_the_loss_of_a_code_that_is_known_is_that_of_the_pair():
+    noise, code = jax.random.normal(jax.random.key(0), (2, 3, 4, 5))
+    mean = code[:, 0]
+    time = jnp.linspace(0.0, 0.9, 4) * jnp.ones((3, 1))
+    z_t = noise + time[..., None] * (mean[:, None] - noise)
+    value = flow_matching_loss(
+        velocity=jnp.zeros_like(z_t),
+        z_t=z_t,
+        time=time,
+        mean=mean,
+        log_variance=jnp.full_like(mean, -30.0),
+    )
+    np.testing.assert_allclose(value, jnp.mean((mean[:, None] - noise) ** 2), rtol=1e-3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """A velocity field of known flow: rate * code + drift * time."""
+
+    code_dim: int = 2
+    drift: float = 0.0
+
+    def bind(self, variables):
+        return self
+
+    def embed(self, condition):
+        return condition
+
+    def __call__(self, codes, time, rate):
+        return rate * codes + self.drift * time
+
+
+def test_codes_follow_the_velocity_from_time_0_to_1_and_back():
+    rates = jnp.array([[0.5], [-1.0], [0.0]])
+    noise = jax.random.normal(jax.random.key(0), (3, 4, 2))
+    prior = FlowPrior(Growth())
+    codes = prior.sample({}, noise, rates)
+    np.testing.assert_allclose(codes, noise * jnp.exp(rates)[:, None], rtol=3e-3)
+    np.testing.assert_allclose(prior.invert({}, codes, rates), noise, rtol=3e-3)
+    # Heun's method is exact for a velocity that is linear in time: the integral of 3 t is 1.5.
+    moved = FlowPrior(Growth(drift=3.0), num_steps=2).sample({}, noise, jnp.zeros((3, 1)))
+    np.testing.assert_allclose(moved, noise + 1.5, rtol=1e-5, atol=1e-5)
+
+
+def test_a_fresh_prior_is_the_identity():
+    prior = build_prior(TINY_PRIOR, code_dim=4)
+    condition = jnp.ones((2, 5))
+    params = prior.init(jax.random.key(0), condition)
+    codes = jax.random.normal(jax.random.key(1), (2, 3, 4))
+    np.testing.assert_array_equal(prior.sample(params, codes, condition), codes)
+    np.testing.assert_array_equal(prior.invert(params, codes, condition), codes)
+
+
+def test_sizes_below_one_are_refused():
+    with pytest.raises(ValueError, match=r"prior.width \(0\) must be 1 or more"):
+        build_prior(TINY_PRIOR | {"width": 0}, code_dim=4)
 
 
 def centers_of(sides, key):
@@ -20,109 +110,51 @@ def centers_of(sides, key):
     return jnp.stack([2 * sides, other], axis=-1)
 
 
-def codes_of(sides, key):
-    first, noise = jax.random.split(key)
-    return centers_of(sides, first) + SPREAD * jax.random.normal(noise, (len(sides), 2))
-
-
 @pytest.fixture(scope="module")
-def velocities():
-    """A prior after 100 steps, and trained: `velocity(sides [B])` is the field for codes [B, 2]."""
-    prior = ConditionalPrior(code_dim=2, condition_width=64, width=64, num_blocks=1)
+def trained():
+    """A prior and its parameters, trained on codes of two modes on the condition's side."""
+    prior = build_prior(dict(condition_width=32, width=64, num_blocks=1), code_dim=2)
+    params = prior.init(jax.random.key(0), jnp.zeros((1, 1)))
+    optimizer = optax.adam(5e-3)
 
-    def field(params, sides):
-        bound = prior.bind({"params": params})
-        embedding = bound.embed([sides[:, None, None, None]])
-        return lambda codes, time: bound(codes, time, embedding)
+    def step(carry, key):
+        params, opt_state = carry
+        keys = jax.random.split(key, 3)
+        sides = jax.random.rademacher(keys[0], (128,), jnp.float32)
+        mean = centers_of(sides, keys[1])
+        log_variance = jnp.full_like(mean, 2 * jnp.log(SPREAD))
+        grads = jax.grad(prior.loss)(
+            params, mean, log_variance, sides[:, None], jax.random.split(keys[2], 128)
+        )
+        updates, opt_state = optimizer.update(grads, opt_state)
+        return (optax.apply_updates(params, updates), opt_state), None
 
-    def init(prior, codes, time, condition):
-        return prior(codes, time, prior.embed(condition))
-
-    params = prior.init(
-        jax.random.key(0), jnp.zeros((1, 2)), jnp.zeros(1), [jnp.zeros((1, 1, 1, 1))], method=init
-    )["params"]
-    optimizer = optax.adam(3e-3)
-
-    @jax.jit
-    def train(carry, keys):
-        def step(carry, key):
-            params, opt_state = carry
-            keys = jax.random.split(key, 4)
-            sides = jax.random.rademacher(keys[0], (256,), jnp.float32)
-            mean = centers_of(sides, keys[1])
-            noise, own_noise = jax.random.normal(keys[2], (2, *mean.shape))
-            time = jax.random.uniform(keys[3], (256,))
-            way = noise + time[:, None] * (mean + SPREAD * own_noise - noise)
-
-            def loss(params):
-                return losses.flow_matching(
-                    velocity=field(params, sides)(way, time)[:, None],
-                    way=way[:, None],
-                    time=time[:, None],
-                    mean=mean,
-                    log_variance=jnp.full_like(mean, 2 * jnp.log(SPREAD)),
-                )
-
-            updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state)
-            return (optax.apply_updates(params, updates), opt_state), None
-
-        return jax.lax.scan(step, carry, keys)[0]
-
-    keys = jax.random.split(jax.random.key(1), 1000)
-    early = train((params, optimizer.init(params)), keys[:100])
-    trained = train(early, keys[100:])
-    return [functools.partial(field, params) for params, _ in (early, trained)]
-
-
-@pytest.fixture(scope="module")
-def velocity(velocities):
-    return velocities[-1]
-
-
-def test_sees_the_coarsest_map_and_the_means_of_the_next():
-    rng = np.random.default_rng(0)
-    finest, finer, coarsest = (
-        rng.normal(size=(3, side, side, channels)).astype(np.float32)
-        for side, channels in ((8, 2), (4, 5), (2, 7))
+    keys = jax.random.split(jax.random.key(1), 500)
+    (params, _), _ = jax.jit(lambda carry: jax.lax.scan(step, carry, keys))(
+        (params, optimizer.init(params))
     )
-    means = finer.reshape(3, 2, 2, 2, 2, 5).mean((2, 4))
-    seen = flat((finest, finer, coarsest))
-    expected = np.concatenate([coarsest.reshape(3, -1), means.reshape(3, -1)], axis=-1)
-    np.testing.assert_allclose(seen, expected, rtol=1e-5)
-    np.testing.assert_array_equal(flat((coarsest,)), coarsest.reshape(3, -1))
-    np.testing.assert_array_equal(flat([seen]), seen)
+    return prior, params
 
 
-def test_draws_what_the_condition_allows_in_its_proportions(velocity):
-    sides = jnp.repeat(jnp.array([1.0, -1.0]), 500)
-    noise = jax.random.normal(jax.random.key(2), (1000, 2))
-    drawn = np.asarray(transport(velocity(sides), noise, back=False))
-    np.testing.assert_array_less(1.2, drawn[:, 0] * np.asarray(sides))
-    on_a_mode = np.abs(np.abs(drawn[:, 1]) - 1.5) < 0.5
+def test_draws_what_the_condition_allows_in_its_proportions(trained):
+    prior, params = trained
+    sides = np.array([1.0, -1.0], np.float32)
+    noise = jax.random.normal(jax.random.key(2), (2, 500, 2))
+    drawn = np.asarray(prior.sample(params, noise, sides[:, None]))
+    np.testing.assert_array_less(1.2, drawn[..., 0] * sides[:, None])
+    on_a_mode = np.abs(np.abs(drawn[..., 1]) - 1.5) < 0.5
     assert on_a_mode.mean() > 0.9
-    assert 0.4 < (drawn[:, 1] > 0).mean() < 0.6
+    assert 0.4 < (drawn[..., 1] > 0).mean() < 0.6
 
 
-def test_guided_by_a_worse_prior_codes_come_nearer_to_the_modes(velocities):
-    sides = jnp.repeat(jnp.array([1.0, -1.0]), 500)
-    noise = jax.random.normal(jax.random.key(2), (1000, 2))
-    early, trained = (velocity(sides) for velocity in velocities)
-    of_early, of_trained, of_guided = (
-        np.asarray(transport(field, noise, back=False))
-        for field in (early, trained, guided(trained, early, 2.0))
-    )
-    between = [(np.abs(codes[:, 1]) < 1).mean() for codes in (of_early, of_trained, of_guided)]
-    assert between[0] > 2 * between[1] > 2 * between[2]
-    same = transport(guided(trained, early, 1.0), noise, back=False)
-    np.testing.assert_allclose(same, of_trained, atol=1e-4)
-
-
-def test_a_code_keeps_what_it_says_and_takes_what_another_condition_says(velocity):
-    sides = jnp.tile(jnp.array([1.0, -1.0]), 100)
-    codes = codes_of(sides, jax.random.key(3))
-    noise = transport(velocity(sides), codes, back=True)
-    same = transport(velocity(sides), noise, back=False)
-    np.testing.assert_allclose(same, codes, atol=0.35)
-    moved = np.asarray(transport(velocity(-sides), noise, back=False))
-    np.testing.assert_array_less(1.2, -moved[:, 0] * np.asarray(sides))
-    assert (np.sign(moved[:, 1]) == np.sign(codes[:, 1])).mean() > 0.9
+def test_a_code_keeps_what_it_says_and_takes_what_another_condition_says(trained):
+    prior, params = trained
+    sides = jnp.array([1.0, -1.0])
+    first, second = jax.random.split(jax.random.key(3))
+    codes = centers_of(jnp.repeat(sides, 100), first)
+    codes = (codes + SPREAD * jax.random.normal(second, codes.shape)).reshape(2, 100, 2)
+    noise = prior.invert(params, codes, sides[:, None])
+    np.testing.assert_allclose(prior.sample(params, noise, sides[:, None]), codes, atol=0.35)
+    moved = np.asarray(prior.sample(params, noise, -sides[:, None]))
+    np.testing.assert_array_less(1.2, -moved[..., 0] * np.asarray(sides)[:, None])
+    assert (np.sign(moved[..., 1]) == np.sign(codes[..., 1])).mean() > 0.9

@@ -33,8 +33,9 @@ from uctgan_jax.files import (
     remove_leftovers,
     write_text,
 )
-from uctgan_jax.images import check_hole, contact_sheet, read_mask, resize, write_image
+from uctgan_jax.images import check_hole, contact_sheet, read_coverage, resize, write_image
 from uctgan_jax.inpainting.animation import write_walk
+from uctgan_jax.inpainting.boundary import hole_of, is_filled
 from uctgan_jax.inpainting.image_file import Picture, read_picture, with_completion, write_picture
 from uctgan_jax.inpainting.inpainter import Completions, Inpainter
 from uctgan_jax.inpainting.interpolation import interpolate
@@ -68,6 +69,7 @@ def complete_file(
     select: str | None = None,
     instances: Sequence[str | Path | InputFile] = (),
     mask_convention: str = "white_is_hole",
+    grow: int = 0,
     walk: tuple[int, int] | None = None,
     skip_finished: bool = False,
 ) -> bool:
@@ -76,12 +78,13 @@ def complete_file(
     Args:
         inpainter: the model.
         image: the picture, of any size and format; see `image_file.read_picture`.
-        mask: its mask, of the same size; see `images.read_mask`.
+        mask: its mask, of the same size; see `images.read_coverage`.
         output: the folder; made if missing. What an earlier run wrote there is removed, and
             nothing else.
         num_samples, seed, temperature, select: as for `Inpainter.complete`.
         instances: pictures to follow, one completion each.
         mask_convention: one of `images.MASK_CONVENTIONS`.
+        grow: by how many pixels the mask is grown, see `Inpainter.complete`.
         walk: the numbers of two completions to walk between, there and back.
         skip_finished: do nothing if `output` holds just this already: from the same files, with
             the same model and options.
@@ -108,6 +111,7 @@ def complete_file(
         "temperature": None if instances else float(temperature),
         "select": select,
         "mask_convention": mask_convention,
+        "grow": int(grow),
         "walk": None if walk is None else [int(number) for number in walk],
     }
     with _held_folder(output):
@@ -116,20 +120,23 @@ def complete_file(
         written = [*names, GRID, *[WALK] * (walk is not None), SCORES]
         earlier = _earlier_files(output)
         _check_inputs_stay(output, {*written, *earlier}, (image, mask, *instances))
-        picture, hole = read_pair(image, mask, mask_convention)
+        picture, coverage = read_pair(image, mask, mask_convention)
+        hole = hole_of(coverage[..., 0], grow)[..., None]
         references = [read_picture(instance).pixels for instance in instances]
         result = inpainter.complete(
             picture.pixels,
-            hole,
+            coverage,
             num_samples=num_samples,
             seed=seed,
+            grow=grow,
             temperature=temperature,
             select=select,
             instances=references or None,
         )
         frames = None
         if walk is not None:
-            frames = _walk_frames(inpainter, picture.pixels, hole, result.codes[list(walk)])
+            ends = result.codes[list(walk)]
+            frames = _walk_frames(inpainter, picture.pixels, coverage, grow, ends)
         _remove(output, earlier)
         try:
             # First, so that a later run knows what to remove if this one is broken off.
@@ -145,15 +152,15 @@ def complete_file(
 def read_pair(
     image: InputFile, mask: InputFile, mask_convention: str
 ) -> tuple[Picture, np.ndarray]:
-    """A picture and its mask, uint8 {0, 1} [H, W, 1].
+    """A picture and how much of each of its pixels the mask covers, uint8 [H, W, 1].
 
     Raises:
         ValueError: a damaged file, a mask of another size, or one that is empty or full.
     """
     picture = read_picture(image)
-    hole = read_mask(mask, convention=mask_convention, size=picture.pixels.shape[:2])
-    check_hole(hole, mask, convention=mask_convention)
-    return picture, hole
+    coverage = read_coverage(mask, convention=mask_convention, size=picture.pixels.shape[:2])
+    check_hole(is_filled(coverage), mask, convention=mask_convention)
+    return picture, coverage
 
 
 def _write_pictures(
@@ -354,7 +361,7 @@ def _grid(
 
 
 def _walk_frames(
-    inpainter: Inpainter, image: np.ndarray, hole: np.ndarray, ends: np.ndarray
+    inpainter: Inpainter, image: np.ndarray, coverage: np.ndarray, grow: int, ends: np.ndarray
 ) -> np.ndarray:
     """Completions on the way from one code to another, at the size of a GIF."""
     longest = max(image.shape[:2])
@@ -363,7 +370,7 @@ def _walk_frames(
     frames = []
     # A few at a time: of large pictures, only small ones are held together.
     for codes in np.split(interpolate(*ends, _WALK_STEPS), _WALK_STEPS // _WALK_STEPS_AT_ONCE):
-        completions = inpainter.complete(image, hole, codes=codes).images
+        completions = inpainter.complete(image, coverage, grow=grow, codes=codes).images
         frames += [resize(completion, height, width) for completion in completions]
     return np.stack(frames)
 

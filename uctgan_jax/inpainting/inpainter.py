@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from uctgan_jax import images as host_images
 from uctgan_jax.data.masks import MaskOptions, least_hole_share
 from uctgan_jax.inpainting.blending import paste
+from uctgan_jax.inpainting.boundary import clean_surroundings, coverage_of_array, hole_of
 from uctgan_jax.inpainting.sampler import (
     complete_codes,
     draw_codes,
@@ -34,7 +36,7 @@ from uctgan_jax.inpainting.selection import (
     nearest_distances,
     pair_distances,
 )
-from uctgan_jax.inpainting.windows import largest_hole, place_windows, view, whole
+from uctgan_jax.inpainting.windows import Window, largest_hole, place_windows, view, whole
 from uctgan_jax.saved_models import build_model, check_params, read_model
 from uctgan_jax.weights import write_weights
 
@@ -183,8 +185,10 @@ class Inpainter:
             ValueError: if pictures or masks have another type, shape or range, or there is not one
                 key for each.
         """
-        if len(keys) != len(images):
-            raise ValueError(f"keys ({len(keys)}) must be one for each picture ({len(images)})")
+        _check_integer("num_samples", num_samples, 1)
+        count = len(keys) if np.ndim(keys) else "a single one"
+        if count != len(images):
+            raise ValueError(f"keys ({count}) must be one for each picture ({len(images)})")
         return self._spread(self._sample, images, masks, keys, num_samples=num_samples)
 
     def complete_with(self, images: np.ndarray, masks: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -196,6 +200,7 @@ class Inpainter:
         Raises:
             ValueError: as `sample`, or if codes have another shape.
         """
+        codes = np.asarray(codes)
         if codes.ndim != 3 or len(codes) != len(images) or codes.shape[2] != self.code_dim:
             raise ValueError(f"codes {codes.shape} must be [{len(images)}, K, {self.code_dim}]")
         return self._spread(self._complete, images, masks, codes)
@@ -206,8 +211,8 @@ class Inpainter:
         Args:
             images: pictures, uint8 [h, w, 3] of any size; the model sees the central square of
                 each.
-            mask: uint8 or bool [H, W] or [H, W, 1], nonzero = hole: of the picture to complete.
-                What the pictures show in its largest hole is what their codes tell.
+            mask: of the picture to complete, as for `complete`. What the pictures show in its
+                largest hole is what their codes tell.
 
         Returns:
             float32 [B, Z].
@@ -216,21 +221,14 @@ class Inpainter:
             ValueError: if there are none, one has another type or shape, or the hole is empty or
                 covers everything.
         """
-        mask = _check_mask(mask)
-        windows = place_windows(mask, self.image_size, self._hole_share())
+        images, hole = _check_instances(images), hole_of(coverage_of_array(mask))
+        windows = place_windows(hole, self.image_size, self._hole_share())
         window = windows[largest_hole(windows)]
-        blank = np.zeros((*mask.shape, 3), np.uint8)
-        return self._project_squares(images, view(blank, mask, window.box, self.image_size)[1])
+        blank = np.zeros((*hole.shape, 3), np.uint8)
+        return self._project_squares(images, view(blank, hole, window.box, self.image_size)[1])
 
-    def _project_squares(
-        self, images: Sequence[np.ndarray] | np.ndarray, mask: np.ndarray
-    ) -> np.ndarray:
+    def _project_squares(self, images: Sequence[np.ndarray], mask: np.ndarray) -> np.ndarray:
         """`project` with the mask as the model sees it, uint8 [S, S, 1]."""
-        if not len(images):
-            raise ValueError("images ([]) must hold one picture or more")
-        images = [np.asarray(image) for image in images]
-        for image in images:
-            _check_image(image)
         squares = [host_images.resize_and_crop(image, self.image_size) for image in images]
         return self._spread(self._project, np.stack(squares), np.stack([mask] * len(squares)))
 
@@ -277,6 +275,7 @@ class Inpainter:
         num_samples: int = 8,
         seed: int = 0,
         *,
+        grow: int = 0,
         temperature: float = 1.0,
         select: str | None = None,
         oversample: int = 4,
@@ -285,34 +284,86 @@ class Inpainter:
     ) -> Completions:
         """Completes one picture of any size: in many ways, after given pictures, or by codes.
 
-        There may be any number of holes. The model sees each with its surroundings, brought to its
-        own resolution; long holes it sees piece by piece (`windows`). Completion k uses code k
-        everywhere. What it makes is brought back and its colours matched at the rim (`blending`).
+        There may be any number of holes, see `windows`. Completion k uses code k everywhere. Its
+        colours are matched at the rim, see `blending`.
 
         Args:
             image: uint8 [H, W, 3].
-            mask: uint8 or bool [H, W] or [H, W, 1], nonzero = hole.
+            mask: [H, W] or [H, W, 1], how far each pixel is covered: bool, floats from 0 to 1, or
+                grey levels as in a mask file. `boundary` says what is filled.
             num_samples: completions to draw; unused with `instances` or `codes`.
             seed: of the draw: the same seed gives the same completions, and without `select`
                 the first of many are those of few.
+            grow: by how many pixels the mask is grown in every direction: for a mask that does not
+                cover all that is to go.
             temperature: what the codes drawn are multiplied by: under 1 for more likely and more
                 similar completions.
-            select: which of the draws to keep, the best first: "diverse", the most different;
-                "realistic", those D takes for the most real; "both", the most different of the
-                more real half (see `selection.choose`); None for the draws as they come.
+            select: which of the draws to keep, the best first: "diverse", "realistic" or "both",
+                see `selection.choose`; None for the draws as they come.
             oversample: with `select`, how many are drawn for each that is kept.
             instances: pictures, uint8 [h, w, 3] of any size, to follow: one completion each.
             codes: float32 [K, Z], such as earlier `Completions.codes`: one completion each.
 
-        Returns:
-            The completions; outside the hole every pixel is the picture's own.
-
         Raises:
-            ValueError: if shapes or types are off, the hole is empty or covers everything,
-                a number is out of its range, more than one of `instances`, `codes` and `select`
-                is given, or `select` needs a D that the model lacks.
+            ValueError: before any work, for an argument of another type, shape or range, and if
+                more than one of `instances`, `codes` and `select` is given.
         """
-        image, mask = _check_inputs(image, mask)
+        image, coverage = _check_inputs(image, mask)
+        _check_integer("grow", grow, 0)
+        hole = hole_of(coverage, grow)
+        codes = self._codes(
+            num_samples, seed, temperature, select, oversample, instances=instances, codes=codes
+        )
+        if instances is not None:
+            instances = _check_instances(instances)
+        windows = place_windows(hole, self.image_size, self._hole_share())
+        clean = clean_surroundings(image, coverage, hole, windows)
+        views = [view(clean, hole, window.box, self.image_size) for window in windows]
+        # Candidates are judged by the largest hole, at the model's resolution.
+        main = largest_hole(windows)
+        if instances is not None:
+            codes = self._project_squares(instances, views[main][1])
+        generated = next(self._generate([views[main]], codes))
+        realism, distances = self._judge_candidates(*views[main], generated)
+        if select is not None:
+            kept = choose(select, num_samples, realism=realism, distances=distances)
+            codes, generated, realism = codes[kept], generated[kept], realism[kept]
+            distances = distances[np.ix_(kept, kept)]
+
+        results = np.repeat(image[None], len(codes), axis=0)
+        rest = self._generate(views[:main] + views[main + 1 :], codes)
+        windows = [windows.pop(main), *windows]
+        self._fill(results, itertools.chain([generated], rest), clean, hole, windows)
+        return Completions(results, codes, realism, nearest_distances(distances))
+
+    def _fill(
+        self,
+        results: np.ndarray,
+        generated: Iterable[np.ndarray],
+        clean: np.ndarray,
+        hole: np.ndarray,
+        windows: Sequence[Window],
+    ) -> None:
+        """Fills each window of K completions, uint8 [K, H, W, 3], from what was made of it."""
+        pasted = np.zeros(hole.shape, np.uint16)  # the weights so far
+        made = zip(windows, generated, strict=True)
+        for window, pictures in tqdm(
+            made, total=len(windows), desc="windows", delay=2, leave=False
+        ):
+            paste(results, pictures, clean, hole, window, pasted)
+
+    def _codes(
+        self,
+        num_samples: int,
+        seed: int,
+        temperature: float,
+        select: str | None,
+        oversample: int,
+        *,
+        instances: Sequence[np.ndarray] | None,
+        codes: np.ndarray | None,
+    ) -> np.ndarray | None:
+        """The codes that `complete` begins with, float32 [K, Z]; None if instances tell them."""
         if sum(given is not None for given in (instances, codes, select)) > 1:
             raise ValueError(
                 "instances, codes and select: give one of them, or none; there is nothing to"
@@ -320,40 +371,32 @@ class Inpainter:
             )
         self.check_selection(select, oversample)
         if codes is not None:
-            codes = _check_codes(codes, self.code_dim)
-        elif instances is None:
-            if num_samples < 1:
-                raise ValueError(f"num_samples ({num_samples}) must be at least 1")
-            num_draws = num_samples * (oversample if select else 1)
-            codes = draw_codes(num_draws, self.code_dim, seed=seed, temperature=temperature)
-        windows = place_windows(mask, self.image_size, self._hole_share())
-        views = [view(image, mask, window.box, self.image_size) for window in windows]
-        # Candidates are judged by the largest hole, at the model's resolution.
-        main = largest_hole(windows)
-        small, small_mask = views[main]
+            return _check_codes(codes, self.code_dim)
         if instances is not None:
-            codes = self._project_squares(instances, small_mask)
-        generated = next(self._generate([views[main]], codes))
-        candidates = np.repeat(small[None], len(codes), axis=0)
-        paste(candidates, generated, small, small_mask[..., 0], whole(small_mask[..., 0]))
-        realism = np.full(len(codes), np.nan, np.float32)
-        if self.judges_realism:
-            realism = self.realism(candidates, np.repeat(small_mask[None], len(codes), axis=0))
-        distances = pair_distances(candidates, small_mask)
-        if select is not None:
-            kept = choose(select, num_samples, realism=realism, distances=distances)
-            codes, generated, realism = codes[kept], generated[kept], realism[kept]
-            distances = distances[np.ix_(kept, kept)]
+            return None
+        _check_integer("num_samples", num_samples, 1)
+        _check_integer("seed", seed, 0)
+        if not isinstance(temperature, (int, float, np.integer, np.floating)):
+            raise ValueError(f"temperature ({temperature!r}) must be at least 0, a number")
+        num_draws = num_samples * (oversample if select else 1)
+        return draw_codes(num_draws, self.code_dim, seed=seed, temperature=temperature)
 
-        results = np.repeat(image[None], len(codes), axis=0)
-        pasted = np.zeros(mask.shape, np.uint16)  # the weights so far
-        paste(results, generated, image, mask, windows.pop(main), pasted)
-        del views[main]
-        rest = zip(windows, self._generate(views, codes), strict=True)
-        progress = tqdm(rest, total=len(windows), desc="windows", delay=2, leave=False)
-        for window, generated in progress:
-            paste(results, generated, image, mask, window, pasted)
-        return Completions(results, codes, realism, nearest_distances(distances))
+    def _judge_candidates(
+        self, image: np.ndarray, mask: np.ndarray, generated: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """How real completions of a view are, and how different: float32 [K] and [K, K].
+
+        Args:
+            image: uint8 [S, S, 3], what the model sees.
+            mask: uint8 [S, S, 1], 1 = hole.
+            generated: uint8 [K, S, S, 3], what it makes of it.
+        """
+        candidates = np.repeat(image[None], len(generated), axis=0)
+        paste(candidates, generated, image, mask[..., 0], whole(mask[..., 0]))
+        realism = np.full(len(generated), np.nan, np.float32)
+        if self.judges_realism:
+            realism = self.realism(candidates, np.repeat(mask[None], len(generated), axis=0))
+        return realism, pair_distances(candidates, mask)
 
     def _hole_share(self) -> float:
         """The least share of a window that its hole should have: the least there was in training.
@@ -404,8 +447,7 @@ class Inpainter:
         check_selection(select)
         if select is None:
             return
-        if oversample < 1:
-            raise ValueError(f"oversample ({oversample}) must be at least 1")
+        _check_integer("oversample", oversample, 1)
         if select != "diverse" and not self.judges_realism:
             raise ValueError(
                 f"select ({select!r}) needs a model with a trained discriminator, which this one"
@@ -420,6 +462,7 @@ class Inpainter:
         A batch that does not divide is filled up with its last row, which costs no time: the
         devices with fewer rows would wait for the others.
         """
+        images, masks = np.asarray(images), np.asarray(masks)
         _check_batch(images, masks, self.image_size)
         arrays, batch_size = (images, masks, *others), len(images)
         missing = -batch_size % len(self.devices)
@@ -443,7 +486,8 @@ def _check_image(image: np.ndarray) -> None:
 
 def _check_batch(images: np.ndarray, masks: np.ndarray, size: int) -> None:
     """Raises a ValueError unless they are uint8 [B, S, S, 3] and [B, S, S, 1] of 0 and 1."""
-    if images.dtype != np.uint8 or images.shape != (len(images), size, size, 3) or not len(images):
+    shape = (len(images), size, size, 3) if images.ndim else None
+    if images.dtype != np.uint8 or images.shape != shape or not images.size:
         raise ValueError(
             f"images ({images.dtype} {images.shape}) must be uint8 [B, {size}, {size}, 3]"
         )
@@ -456,34 +500,41 @@ def _check_batch(images: np.ndarray, masks: np.ndarray, size: int) -> None:
 
 
 def _check_inputs(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The picture uint8 [H, W, 3] and its mask uint8 [H, W], or a ValueError."""
-    image, mask = np.asarray(image), np.asarray(mask)
+    """The picture uint8 [H, W, 3] and its mask's coverage uint8 [H, W], or a ValueError."""
+    image = np.asarray(image)
     _check_image(image)
-    if mask.shape[:2] != image.shape[:2] or mask.shape[2:] not in ((), (1,)):
+    coverage = coverage_of_array(mask)
+    if coverage.shape != image.shape[:2]:
         raise ValueError(
-            f"mask {mask.shape} must have the picture's height and width {image.shape[:2]}"
+            f"mask {np.shape(mask)} must have the picture's height and width {image.shape[:2]}"
         )
-    return image, _check_mask(mask)
+    return image, coverage
 
 
-def _check_mask(mask: np.ndarray) -> np.ndarray:
-    """The mask uint8 [H, W] of 0 and 1, or a ValueError."""
-    mask = np.asarray(mask)
-    if mask.ndim == 3 and mask.shape[-1] == 1:
-        mask = mask[..., 0]
-    if mask.ndim != 2:
-        raise ValueError(f"mask {mask.shape} must be [H, W] or [H, W, 1]")
-    mask = (mask != 0).astype(np.uint8)
-    if not mask.any():
-        raise ValueError("the mask is empty: no pixel is marked as hole")
-    if mask.all():
-        raise ValueError("the mask is full: a picture needs known pixels to be completed")
-    return mask
+def _check_instances(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Pictures of any size, uint8 [h, w, 3] each, or a ValueError."""
+    if not np.iterable(images):
+        raise ValueError(f"images ({images!r}) must be a list of pictures, uint8 [h, w, 3]")
+    images = [np.asarray(image) for image in images]
+    if not images:
+        raise ValueError("images ([]) must hold one picture or more")
+    for image in images:
+        _check_image(image)
+    return images
+
+
+def _check_integer(name: str, value: int, lowest: int) -> None:
+    whole_number = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole_number or value < lowest:
+        raise ValueError(f"{name} ({value!r}) must be at least {lowest}, and a whole number")
 
 
 def _check_codes(codes: np.ndarray, code_dim: int) -> np.ndarray:
     """Codes as float32 [K, Z], or a ValueError."""
-    codes = np.asarray(codes, np.float32)
+    try:
+        codes = np.asarray(codes, np.float32)
+    except (TypeError, ValueError):
+        raise ValueError(f"codes ({codes!r}) must be float32 [K, {code_dim}]") from None
     if codes.ndim != 2 or not len(codes) or codes.shape[1] != code_dim:
         raise ValueError(f"codes {codes.shape} must be [K, {code_dim}] with K of 1 or more")
     if not np.isfinite(codes).all():

@@ -10,7 +10,7 @@ a TPU, which works on 128 at a time, would leave most of itself idle.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import einops
@@ -80,6 +80,16 @@ def convolve_picture_and_mask(x: Array, kernel: Array, *args: Any, **options: An
     picture = einops.rearrange(pixels[..., :3, :], "k l n c f -> k l (n c) f")
     kernel = jnp.concatenate([picture, pixels[..., 3, :]], axis=2)
     return jax.lax.conv_general_dilated(x, kernel, *args, **options)
+
+
+def equal_pixels_init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+    """A kernel whose output is the same for all pixels of a patch, [k, k, C, pixels * 3].
+
+    So the generator starts without a checkerboard (Aitken et al., 2017), which it would have to
+    unlearn.
+    """
+    kernel = nn.initializers.lecun_normal()(key, (*shape[:-1], 3), dtype)
+    return jnp.tile(kernel, shape[-1] // 3)
 
 
 def rematerialized(block: type[nn.Module], remat: bool) -> type[nn.Module]:

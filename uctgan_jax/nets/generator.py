@@ -87,15 +87,7 @@ class Generator(nn.Module):
                     x, features, known
                 )
         x = nn.silu(blocks.FiLM(dtype=self.dtype)(blocks.group_norm(self.dtype)(x), style))
-        x = blocks.conv(3 * self.patch_size**2, dtype=self.dtype, kernel_init=_equal_pixels_init)(x)
+        x = blocks.conv(
+            3 * self.patch_size**2, dtype=self.dtype, kernel_init=blocks.equal_pixels_init
+        )(x)
         return jnp.tanh(x.astype(jnp.float32))
-
-
-def _equal_pixels_init(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-    """A kernel whose output is the same for all pixels of a patch, [k, k, C, pixels * 3].
-
-    So the generator starts without a checkerboard (Aitken et al., 2017), which it would have to
-    unlearn.
-    """
-    kernel = nn.initializers.lecun_normal()(key, (*shape[:-1], 3), dtype)
-    return jnp.tile(kernel, shape[-1] // 3)

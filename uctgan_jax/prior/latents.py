@@ -52,9 +52,10 @@ def cache_latents(
     """Encodes the first `num_batches` batches: this process's rows, arrays [N, B, ...]."""
     params = parallel.replicate({name: params[name] for name in ("projection", "encoder")})
     compiled = parallel.compile_rows(functools.partial(encode, networks))
-    encoded = (compiled(params, batch) for batch in itertools.islice(batches, num_batches + 1))
+    encoded = (compiled(params, batch) for batch in itertools.islice(batches, num_batches))
     # The devices work on one batch while that before it is fetched.
-    fetched = (parallel.fetch_rows(rows) for rows, _ in itertools.pairwise(encoded))
+    pairs = itertools.pairwise(itertools.chain(encoded, [None]))
+    fetched = (parallel.fetch_rows(rows) for rows, _ in pairs)
     latents: Latents = {}
     silent = jax.process_index() != 0
     for number, rows in enumerate(
@@ -103,14 +104,14 @@ def latent_batches(
 
 
 def gather_conditions(latents: Latents, batch_size: int, most: int) -> np.ndarray:
-    """The conditions of the first `most` pictures or fewer, of all processes: float16 [M, D]."""
+    """The conditions of the first `most` pictures, or of all: float16 [M, D], of all processes."""
     from jax.experimental import multihost_utils
 
     some = latents["condition"][: -(-most // batch_size)]
     if jax.process_count() > 1:
         some = multihost_utils.process_allgather(some)
         some = np.moveaxis(some, 0, 1)
-    return some.reshape(-1, some.shape[-1])
+    return some.reshape(-1, some.shape[-1])[:most]
 
 
 @functools.lru_cache(maxsize=1)  # this epoch's

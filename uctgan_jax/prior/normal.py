@@ -7,8 +7,6 @@ from typing import Any
 
 import jax
 
-from uctgan_jax import losses
-
 Array = jax.Array
 PyTree = Any
 
@@ -23,6 +21,8 @@ class NormalPrior:
     def loss(
         self, params: PyTree, mean: Array, log_variance: Array, condition: Array, keys: Array
     ) -> Array:
+        from uctgan_jax import losses  # inference does without
+
         return losses.kl_divergence(mean=mean, log_variance=log_variance)
 
     def sample(self, params: PyTree, noise: Array, condition: Array) -> Array:

@@ -143,9 +143,8 @@ def train_prior(
             process_count=jax.process_count(),
         )
         step = parallel.compile(functools.partial(prior_step, trainee))
-        with validation.Validator(
-            networks, prior, held_out_batch, workdir / "samples"
-        ) as validator:
+        evaluate = functools.partial(validation.outputs, networks, prior)
+        with validation.Validator(evaluate, held_out_batch, workdir / "samples") as validator:
             hooks = Hooks(
                 validate=lambda state, draw: validator.validate(
                     params | {"prior": state.ema_params}, step=int(state.step), draw=draw
