@@ -101,19 +101,15 @@ def complete_file(
     output = Path(output)
     names = [_file_name(number) for number in range(len(instances) or num_samples)]
     check_walk(walk, len(names))
-    origin = {
-        "image": _describe(image),
-        "mask": _describe(mask),
-        "instances": [_describe(instance) for instance in instances],
-        **_describe_model(inpainter),
-        "num_samples": len(names),
-        "seed": None if instances else int(seed),
-        "temperature": None if instances else float(temperature),
-        "select": select,
-        "mask_convention": mask_convention,
-        "grow": int(grow),
-        "walk": None if walk is None else [int(number) for number in walk],
-    }
+    options = dict(
+        num_samples=len(names),
+        seed=int(seed),
+        temperature=float(temperature),
+        select=select,
+        grow=int(grow),
+    )
+    inputs = image, mask, instances
+    origin = _origin(inpainter, *inputs, walk, mask_convention=mask_convention, **options)
     with _held_folder(output):
         if skip_finished and _is_finished(output, origin):
             return False
@@ -124,14 +120,7 @@ def complete_file(
         hole = hole_of(coverage[..., 0], grow)[..., None]
         references = [read_picture(instance).pixels for instance in instances]
         result = inpainter.complete(
-            picture.pixels,
-            coverage,
-            num_samples=num_samples,
-            seed=seed,
-            grow=grow,
-            temperature=temperature,
-            select=select,
-            instances=references or None,
+            picture.pixels, coverage, instances=references or None, **options
         )
         frames = None
         if walk is not None:
@@ -147,6 +136,27 @@ def complete_file(
             _remove(output, written)
             raise
     return True
+
+
+def _origin(
+    inpainter: Inpainter,
+    image: InputFile,
+    mask: InputFile,
+    instances: Sequence[InputFile],
+    walk: tuple[int, int] | None,
+    **options: Any,
+) -> dict[str, Any]:
+    """What completions are made from, as `scores.json` holds it."""
+    if instances:
+        options |= {"seed": None, "temperature": None}  # nothing is drawn
+    return {
+        "image": _describe(image),
+        "mask": _describe(mask),
+        "instances": [_describe(instance) for instance in instances],
+        **_describe_model(inpainter),
+        **options,
+        "walk": None if walk is None else [int(number) for number in walk],
+    }
 
 
 def read_pair(
