@@ -25,6 +25,7 @@ def folder(tmp_path, monkeypatch, inpainter, picture_folder):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["api.md"])
 def test_examples(page, folder):
     text = (DOCS / page).read_text()

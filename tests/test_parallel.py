@@ -20,8 +20,8 @@ from uctgan_jax.train_step import Trainee, train_step
 # Adam would hide a gradient that is wrong by a factor.
 SGD = optax.sgd(1e-2)
 # The mode, the number of devices, and the number of parts that each takes its share in.
-SPREADS = [("shard_map", 4, 2), ("jit", 8, 1), ("pmap", 8, 1)]
-MORE_SPREADS = [("shard_map", 8, 1), ("jit", 2, 4), ("pmap", 2, 2)]
+SPREADS = [("shard_map", 4, 2), ("pmap", 8, 1)]
+MORE_SPREADS = [("jit", 8, 1), ("shard_map", 8, 1), ("jit", 2, 4), ("pmap", 2, 2)]
 
 
 def two_steps(step, state, batch, mode, num_devices):

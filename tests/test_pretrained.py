@@ -33,7 +33,13 @@ def test_a_prior_can_be_trained_for_each():
         assert config.model_digest == digest and config.prior.width == 256
 
 
-@pytest.fixture(scope="module", params=bundled_models())
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(name, marks=[] if name == "avatars32" else [pytest.mark.slow])
+        for name in bundled_models()
+    ],
+)
 def model(request):
     return Inpainter.load(request.param)
 

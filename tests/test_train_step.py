@@ -239,8 +239,6 @@ def test_colour_jitter_changes_what_e1_sees_and_no_target(networks, state, patch
         for strength in (0.0, 1.0)
     )
     assert np.abs(plain - jittered).min(axis=1).max() > 0
-    _, metrics = make_step(networks, colour_jitter=1.0)(state, patches)
-    assert np.isfinite(float(metrics["loss/reconstruction"]))
 
 
 def test_noise_follows_the_example_not_its_place(networks, state, patches):

@@ -68,6 +68,7 @@ def test_the_reconstruction_stage_is_without_d_and_instances(tmp_path, picture_f
     assert [len(part) for part in parts] == [0, 0, 0, 4, 4, 4]
 
 
+@pytest.mark.slow
 def test_a_model_grows(straight, tmp_path, picture_folder):
     workdir, small = straight
     config = run_config(picture_folder, num_train_steps=1, image_size=64)
@@ -173,6 +174,7 @@ def test_unwritable_workdir_is_refused(tmp_path, picture_folder):
         training.train(run_config(picture_folder), tmp_path / "file")
 
 
+@pytest.mark.slow
 def test_a_long_run_of_nonfinite_steps_stops_training(tmp_path, picture_folder):
     config = run_config(picture_folder, max_nonfinite_steps=3)
     config.optimizer.generator_learning_rate = 1e38

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 PROGRAM = """
@@ -39,6 +41,7 @@ command_line.run(evaluate.main)
 """
 
 
+@pytest.mark.slow
 def test_a_plain_install_has_all_but_avatars(inpainter, picture_folder, tmp_path):
     inpainter.save(tmp_path / "model")
     output = tmp_path / "report.json"
