@@ -102,6 +102,18 @@ class TestView:
 
 
 class TestBrushedHole:
+    def test_grows_in_every_direction(self):
+        mask = np.zeros((40, 40), np.uint8)
+        mask[16:24, 10:20] = 1
+        hole = pictures.brushed_hole(pictures.strokes(mask, 520, 520), 40, 40, grow=3)
+        expected = np.zeros((40, 40), np.uint8)
+        expected[13:27, 7:23] = 1
+        np.testing.assert_array_equal(hole, expected)
+        brushed = pictures.strokes(mask, 520, 520)
+        assert_refused(
+            lambda: pictures.brushed_hole(brushed, 40, 40, grow=17), message="0 to 16 pixels"
+        )
+
     @pytest.mark.parametrize("size", [(32, 32), (30, 40), (600, 700)])
     def test_a_hole_shown_is_the_hole_read(self, size):
         mask = np.zeros(size, np.uint8)

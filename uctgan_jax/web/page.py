@@ -127,6 +127,13 @@ class _Page:
                 elem_id="reference_view",
             )
             self.select = gr.Radio(selections, value="", label="Which to show")
+            self.grow = gr.Slider(
+                0,
+                pictures.MOST_GROWTH,
+                value=0,
+                step=1,
+                label="Grow the hole, in pixels: for an edge that the brush has missed",
+            )
             self.seed = gr.Number(
                 0, label="Seed: the same gives the same completions", precision=0, minimum=0
             )
@@ -194,7 +201,10 @@ class _Page:
         self.reuse.click(_told(self.use_next), self.kept, shown, **_PLAIN)
 
     def connect_completions(self) -> None:
-        given = [self.picture, self.brush, self.number, self.seed, self.select, self.reference]
+        given = [
+            *(self.picture, self.brush, self.grow),
+            *(self.number, self.seed, self.select, self.reference),
+        ]
         completed = [self.drawing, self.gallery, self.others, self.keeping]
         options = dict(show_progress_on=self.gallery, **_MODEL)
         self.go.click(None, js=_scroll_to("completions"), **_PLAIN)
@@ -267,6 +277,7 @@ class _Page:
         self,
         picture: Picture | None,
         brushed: str | None,
+        grow: int,
         num_samples: int,
         seed: int,
         select: str,
@@ -274,7 +285,7 @@ class _Page:
         progress: gr.Progress = gr.Progress(),  # noqa: B008, Gradio looks for it here
     ) -> dict:
         _check_kept(picture)
-        mask = pictures.brushed_hole(brushed, *picture.pixels.shape[:2])
+        mask = pictures.brushed_hole(brushed, *picture.pixels.shape[:2], grow=grow)
         progress(0.1, desc=f"Drawing {num_samples} completions")
         drawing, completions = draw(
             self.inpainter,

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from uctgan_jax import images
+from uctgan_jax.inpainting.boundary import hole_of
 from uctgan_jax.inpainting.image_file import Picture, read_picture
 
 MAX_PIXELS = 16_000_000  # a phone's photograph has 12 million
@@ -26,6 +27,7 @@ VIEW_SIDE = 512  # smaller pictures are shown enlarged to at least this
 MAX_VIEW_SIDE = 1024
 MAX_STROKES = 4_000_000  # characters
 BRUSH = (255, 64, 110, 255)  # as in brush.js
+MOST_GROWTH = 16  # pixels
 NOTHING_BRUSHED = "Nothing is brushed yet. Brush over the part that is to be drawn anew."
 
 
@@ -103,12 +105,13 @@ def strokes(mask: np.ndarray, height: int, width: int) -> str:
     return data_url(picture, "png")
 
 
-def brushed_hole(brushed: str | None, height: int, width: int) -> np.ndarray:
+def brushed_hole(brushed: str | None, height: int, width: int, *, grow: int = 0) -> np.ndarray:
     """The hole that was brushed: uint8 [height, width], 1 wherever the brush touched a pixel.
 
     Args:
         brushed: the strokes on a view of the picture, a data URL of a PNG with transparency.
         height, width: of the picture itself.
+        grow: by how many pixels the hole is grown in every direction.
 
     Raises: gr.Error if nothing or everything is brushed, or the strokes cannot be read.
     """
@@ -123,9 +126,14 @@ def brushed_hole(brushed: str | None, height: int, width: int) -> np.ndarray:
     hole = (images.resize(stroke, height, width) >= least).astype(np.uint8)
     if not hole.any():
         raise refusal(NOTHING_BRUSHED)
-    if hole.all():
-        raise refusal("Everything is brushed. Leave a part of the picture for the model to see.")
-    return hole
+    if not 0 <= grow <= MOST_GROWTH:
+        raise refusal(f"The hole can be grown by 0 to {MOST_GROWTH} pixels.")
+    try:
+        return hole_of(255 * hole, int(grow))
+    except ValueError:
+        raise refusal(
+            "Everything is brushed. Leave a part of the picture for the model to see."
+        ) from None
 
 
 def _stroke_opacity(brushed: str) -> np.ndarray:
