@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.web.browser.server import Server, launch_chromium
 from uctgan_jax.images import read_image
-from uctgan_jax.inpainting.image_file import Picture, read_picture, write_picture
+from uctgan_jax.inpainting.image_file import Picture, read_picture
 from uctgan_jax.web.pictures import brushed_hole, view
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -58,7 +58,7 @@ def page(chromium, server):
 def picture(tmp_path):
     path = tmp_path / "picture.png"
     pixels = np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8)
-    write_picture(path, Picture(pixels, pixels, PROFILE))
+    Image.fromarray(pixels).save(path, icc_profile=PROFILE)
     return path
 
 
