@@ -145,6 +145,7 @@ def _processes(options: Any) -> tuple[str | None, int | None, int | None]:
 def prepare_jax() -> None:
     """Sets what JAX has to know before it starts: flags for this CPU, the compilation cache."""
     cpu_flags.set_best()
+    logging.set_verbosity(logging.WARNING)  # or JAX tells of every platform that is not there
     compilation_cache.enable()
 
 
@@ -152,7 +153,6 @@ def prepare_jax() -> None:
 def training() -> Iterator[None]:
     """Prepares JAX and joins the other processes of a training, which runs within."""
     prepare_jax()
-    logging.set_verbosity(logging.WARNING)
     from uctgan_jax import fit
 
     join_processes(flags.FLAGS)
