@@ -177,7 +177,7 @@ def shape_bytes(shape: str) -> int:
 def place(scope: str) -> str:
     """The network an operation belongs to and its direction: "Generator backward"."""
     network = re.search(
-        r"\b(ManifoldProjection|ConditionalEncoder|Generator|Discriminator)\b", scope
+        r"\b(ManifoldProjection|ConditionalEncoder|Generator|Discriminator|AlexNet)\b", scope
     )
     if not network:
         return "losses and optimizers"

