@@ -90,11 +90,12 @@ def train_step(trainee: Trainee, state: TrainState, batch: Batch) -> tuple[Train
       The state after the step, and float32 scalars: `loss/<term>` for each term, `loss/generator`
       and `loss/discriminator` for their sums, `gradient_norm`, and `nonfinite`, 0 or 1.
     """
-    grads, metrics = mean_of_parts(
-        functools.partial(gradients_and_metrics, trainee, state), batch, trainee.num_parts
+    grads, metrics = mean_over_batch(
+        functools.partial(gradients_and_metrics, trainee, state),
+        batch,
+        num_parts=trainee.num_parts,
+        axis_name=trainee.axis_name,
     )
-    if trainee.axis_name is not None:
-        grads, metrics = jax.lax.pmean((grads, metrics), trainee.axis_name)
     return apply_gradients(trainee, state, grads, metrics)
 
 
@@ -291,8 +292,22 @@ def example_keys(seed: int, index: Array, num_keys: int) -> list[Array]:
     return [keys[:, number] for number in range(num_keys)]
 
 
-def mean_of_parts(function: Callable[[Batch], PyTree], batch: Batch, num_parts: int) -> PyTree:
-    """The mean of what a function gives for equal parts of a batch, one after another."""
+def mean_over_batch(
+    function: Callable[[Batch], PyTree], batch: Batch, *, num_parts: int, axis_name: str | None
+) -> PyTree:
+    """The mean of what a function gives for the parts of a batch, over all devices.
+
+    Args:
+      function: of a batch.
+      batch: this device's share.
+      num_parts: equal parts of it, taken one after another.
+      axis_name: the mapped axis of the devices, None if the whole batch is here.
+    """
+    mean = _mean_of_parts(function, batch, num_parts)
+    return mean if axis_name is None else jax.lax.pmean(mean, axis_name)
+
+
+def _mean_of_parts(function: Callable[[Batch], PyTree], batch: Batch, num_parts: int) -> PyTree:
     if num_parts == 1:
         return function(batch)
     # Each part takes every `num_parts`-th row, so that all devices share each part.

@@ -82,7 +82,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             write_text(workdir / "parameters.txt", parameter_table(state))
         state = parallel.replicate(state)
         batches = train_batches(config, source, parallel, start_step=first_step)
-        step_at, batches = compile_stages(trainee, config, run, state, batches, first_step)
+        step_at, batches = compile_stages(trainee, run, state, batches, first_step)
         evaluate = functools.partial(validation.outputs, trainee.networks, NormalPrior())
         with validation.Validator(evaluate, held_out_batch, workdir / "samples") as validator:
             hooks = Hooks(
@@ -131,7 +131,6 @@ def reconstruction_stage(trainee: Trainee) -> Trainee:
 
 def compile_stages(
     trainee: Trainee,
-    config: ml_collections.ConfigDict,
     run: Run,
     state: PyTree,
     batches: Iterator[dict[str, jax.Array]],
@@ -143,8 +142,11 @@ def compile_stages(
         The compiled step of each step number, and the batches, of which the first was read before
         anything was compiled: what is wrong with the data shows at once.
     """
-    last = config.num_train_steps
-    ends = {min(config.reconstruction_steps, last): reconstruction_stage(trainee), last: trainee}
+    last = run.config.num_train_steps
+    ends = {
+        min(run.config.reconstruction_steps, last): reconstruction_stage(trainee),
+        last: trainee,
+    }
     ends = {end: stage for end, stage in ends.items() if first_step < end}
     if not ends:
         return lambda step: None, batches

@@ -19,7 +19,7 @@ from uctgan_jax.nets.blocks import each_color
 from uctgan_jax.optimizers import Optimizers
 from uctgan_jax.preprocess import normalize
 from uctgan_jax.train_state import TrainState
-from uctgan_jax.train_step import apply_gradients, example_keys, mean_of_parts
+from uctgan_jax.train_step import apply_gradients, example_keys, mean_over_batch
 
 Array = jax.Array
 PyTree = Any
@@ -52,11 +52,12 @@ def train_step(trainee: Trainee, state: TrainState, batch: Batch) -> tuple[Train
 
     The second pictures of a batch, `instance`, have no part in it.
     """
-    grads, metrics = mean_of_parts(
-        functools.partial(gradients_and_metrics, trainee, state), batch, trainee.num_parts
+    grads, metrics = mean_over_batch(
+        functools.partial(gradients_and_metrics, trainee, state),
+        batch,
+        num_parts=trainee.num_parts,
+        axis_name=trainee.axis_name,
     )
-    if trainee.axis_name is not None:
-        grads, metrics = jax.lax.pmean((grads, metrics), trainee.axis_name)
     return apply_gradients(trainee, state, grads, metrics)
 
 

@@ -27,7 +27,7 @@ from uctgan_jax.prior.latents import cache_latents, gather_conditions, latent_ba
 from uctgan_jax.prior.whitening import measure, whitened
 from uctgan_jax.run import Run, open_run, prepare_workdir, say, say_if_done
 from uctgan_jax.saved_models import build_model, check_params, read_model
-from uctgan_jax.train_step import example_keys, guarded_update, mean_of_parts, moving_average
+from uctgan_jax.train_step import example_keys, guarded_update, mean_over_batch, moving_average
 
 Array = jax.Array
 PyTree = Any
@@ -76,9 +76,9 @@ def prior_step(
         )
         return grads, {"loss/prior": loss}
 
-    grads, metrics = mean_of_parts(gradients, batch, trainee.num_parts)
-    if trainee.axis_name is not None:
-        grads, metrics = jax.lax.pmean((grads, metrics), trainee.axis_name)
+    grads, metrics = mean_over_batch(
+        gradients, batch, num_parts=trainee.num_parts, axis_name=trainee.axis_name
+    )
     steps, opt_state = trainee.optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, steps)
     ema_params = moving_average(state.ema_params, params, state.step, trainee.ema_decay)
