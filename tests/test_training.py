@@ -56,8 +56,10 @@ def test_three_steps_and_three_more_equal_six(straight, tmp_path, picture_folder
 
 
 def test_the_reconstruction_stage_is_without_d_and_instances(tmp_path, picture_folder):
-    config = run_config(picture_folder, reconstruction_steps=3)
-    state = training.train(config, tmp_path)
+    # The first run ends with the stage; the second goes on with all players.
+    for num_train_steps in (3, 6):
+        config = run_config(picture_folder, reconstruction_steps=3, num_train_steps=num_train_steps)
+        state = training.train(config, tmp_path)
     assert int(state.step) == 6
     counts = optax.tree.get_all_with_path(state.discriminator_opt_state, "count")
     assert {int(count) for _, count in counts} == {3}

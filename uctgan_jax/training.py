@@ -143,10 +143,9 @@ def compile_stages(
         anything was compiled: what is wrong with the data shows at once.
     """
     last = run.config.num_train_steps
-    ends = {
-        min(run.config.reconstruction_steps, last): reconstruction_stage(trainee),
-        last: trainee,
-    }
+    # A run may end within its reconstruction stage: then that is the only one.
+    ends = {last: trainee}
+    ends[min(run.config.reconstruction_steps, last)] = reconstruction_stage(trainee)
     ends = {end: stage for end, stage in ends.items() if first_step < end}
     if not ends:
         return lambda step: None, batches
