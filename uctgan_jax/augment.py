@@ -46,7 +46,7 @@ def augment(images: Array, masks: Array, keys: Array) -> tuple[Array, Array]:
     pixels = grey + 2.0 * saturation * (pixels - grey)
     mean = pixels.mean(axis=(1, 2, 3), keepdims=True)
     pixels = mean + (0.5 + contrast) * (pixels - mean)
-    both = jax.vmap(_shifted)(jnp.concatenate([pixels, masks], axis=-1), uniform[:, 3:])
+    both = _shift(jnp.concatenate([pixels, masks], axis=-1), uniform[:, 3], uniform[:, 4])
     return both[..., : images.shape[-1]], both[..., images.shape[-1] :]
 
 
@@ -60,10 +60,20 @@ def _grey(images: Array) -> Array:
     return jnp.dot(images, means, precision=jax.lax.Precision.HIGHEST)
 
 
-def _shifted(patches: Array, uniform: Array) -> Array:
-    """[h, w, C] shifted by up to an eighth of each side, with zeros where nothing comes from."""
-    height, width, channels = patches.shape
-    most = jnp.array([height // 8, width // 8])
-    padded = jnp.pad(patches, ((height // 8,) * 2, (width // 8,) * 2, (0, 0)))
-    top, left = jnp.floor(uniform * (2 * most + 1)).astype(jnp.int32)
-    return jax.lax.dynamic_slice(padded, (top, left, 0), (height, width, channels))
+def _shift(patches: Array, down: Array, right: Array) -> Array:
+    """Moves each of [B, h, w, C] by up to an eighth of its sides; zeros come in from outside.
+
+    `down` and `right`, [B], are uniform in [0, 1). By products with matrices of zeros and ones: a
+    slice at each picture's own place would be a gather, which is slow on a TPU.
+    """
+    exact = jax.lax.Precision.HIGHEST
+    rows, columns = (_shifts(n, u) for n, u in zip(patches.shape[1:3], (down, right), strict=True))
+    patches = jnp.einsum("bij,bjwc->biwc", rows, patches, precision=exact)
+    return jnp.einsum("bij,bhjc->bhic", columns, patches, precision=exact)
+
+
+def _shifts(positions: int, uniform: Array) -> Array:
+    """[B, n, n] of zeros and ones: row i takes position i + offset, if there is one."""
+    most = positions // 8
+    offset = jnp.floor(uniform * (2 * most + 1)).astype(jnp.int32) - most
+    return jax.nn.one_hot(jnp.arange(positions) + offset[:, None], positions)
