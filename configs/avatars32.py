@@ -18,6 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.batch_size = 64
     config.num_train_steps = 13_500
     config.reconstruction_steps = 12_000
+    config.model.discriminator_head_width = 0
     config.colour_jitter = 0.0
     config.augment = False
     config.log_every_steps = 50

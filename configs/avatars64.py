@@ -19,6 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
         generator_widths=(64, 96, 128, 96),
         discriminator_widths=(48, 96, 128, 128),
         discriminator_patch_size=2,
+        discriminator_head_width=0,
         attention_heads=1,
     )
     config.batch_size = 128

@@ -15,6 +15,7 @@ from configs import default
 
 def get_config() -> ml_collections.ConfigDict:
     config = default.get_config(64)
+    config.model.discriminator_head_width = 0  # D judges pixels alone
     config.batch_size = 32
     config.num_train_steps = 100_000
     config.reconstruction_steps = 0  # one stage: all players learn from the first step

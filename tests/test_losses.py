@@ -68,21 +68,23 @@ def test_kl_divergence():
 
 def test_the_adversaries_judge_pairs():
     """ln 2 where D cannot tell a completion from its picture; each side wants the other gap."""
-    real, fake = jnp.array([2.0, 0.5]), jnp.array([-1.0, 0.5])
+    real, fake = jnp.array([[2.0, 0.0], [0.5, 1.0]]), jnp.array([[-1.0, 0.0], [0.5, 1.0]])
     np.testing.assert_allclose(
         losses.relativistic_discriminator(real_logits=real, fake_logits=fake),
-        (np.log1p(np.exp(-3.0)) + np.log(2)) / 2,
+        (np.log1p(np.exp(-3.0)) + 3 * np.log(2)) / 2,
         rtol=1e-6,
     )
     np.testing.assert_allclose(
         losses.relativistic_generator(real_logits=real, fake_logits=fake),
-        (np.log1p(np.exp(3.0)) + np.log(2)) / 2,
+        (np.log1p(np.exp(3.0)) + 3 * np.log(2)) / 2,
         rtol=1e-6,
     )
 
 
 def test_the_gradient_penalty_is_half_the_squared_length():
-    """D(x) is the sum of x^2, whose gradient is 2x."""
-    x = jnp.array([[[[1.0, 2.0]]], [[[0.0, -3.0]]]])
-    penalty = losses.gradient_penalty(lambda images: (images**2).sum(axis=(1, 2, 3)), x)
-    np.testing.assert_allclose(penalty, 0.5 * (4 * 5 + 4 * 9) / 2)
+    """D(x, y) is the sum of x^2, whose gradient is 2x, and of 3y."""
+    x, y = jnp.array([[[[1.0, 2.0]]], [[[0.0, -3.0]]]]), jnp.ones((2, 1))
+    penalty = losses.gradient_penalty(
+        lambda seen: (seen[0] ** 2).sum(axis=(1, 2, 3)) + 3 * seen[1][:, 0], (x, y)
+    )
+    np.testing.assert_allclose(penalty, 0.5 * (4 * 5 + 4 * 9 + 9 + 9) / 2)

@@ -46,6 +46,10 @@ def step(networks):
 
 @pytest.fixture(scope="module")
 def state(networks):
+    return create_state(networks)
+
+
+def create_state(networks):
     create = functools.partial(create_train_state, networks=networks, optimizers=OPTIMIZERS)
     return jax.jit(create)(jax.random.key(0))
 
@@ -223,10 +227,36 @@ def test_the_perceptual_term_is_lpips_of_the_completed_reconstruction(networks, 
         batch=batch,
         keys=keys,
     )
-    grads, (terms, composites) = jax.jit(jax.grad(loss, has_aux=True))(state.generator_params)
-    pictures = map(networks.to_pictures, (composites, batch["image"]))
+    grads, (terms, (real, fake)) = jax.jit(jax.grad(loss, has_aux=True))(state.generator_params)
+    # Pictures of 32 px are seen at 128.
+    pictures = (
+        networks.to_pictures(seen.pictures).repeat(4, axis=1).repeat(4, axis=2)
+        for seen in (fake, real)
+    )
     np.testing.assert_allclose(terms["perceptual"], lpips(*pictures).mean(), rtol=1e-4)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(grads))
+
+
+@pytest.mark.slow
+def test_d_learns_from_features_what_it_is_not_shown_in_pixels(networks, patches):
+    """With heads, D's parts all move, and so does G through the heads alone."""
+    model = TINY_MODEL | {"discriminator_head_width": 4}
+    networks = build_networks(image_size=32, **model)
+    state = create_state(networks)
+    weights = LossWeights(
+        **dict.fromkeys(vars(LOSS_WEIGHTS), 0.0) | {"adversarial": 1.0, "gradient_penalty": 0.5}
+    )
+    blind = jax.tree.map(jnp.zeros_like, state.discriminator_params["Dense_0"])
+    state = state.replace(discriminator_params=state.discriminator_params | {"Dense_0": blind})
+    moved, metrics = make_step(networks, weights)(state, patches)
+    for part in ("encoder", "generator"):
+        assert changed(state.generator_params[part], moved.generator_params[part])
+    heads = [name for name in state.discriminator_params if name.startswith("head_")]
+    assert len(heads) == 4
+    for name in heads:
+        before, after = state.discriminator_params[name], moved.discriminator_params[name]
+        assert changed(before, after)
+    assert metrics["loss/r1"] > 0 and metrics["loss/r2"] > 0
 
 
 def test_colour_jitter_changes_what_e1_sees_and_no_target(networks, state, patches):

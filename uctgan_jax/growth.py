@@ -46,8 +46,8 @@ def grow(small: PyTree, fresh: PyTree, *, patch_size: int) -> PyTree:
       patch_size: side of the small model's patches.
 
     Returns:
-      The parameters as `fresh` has them: E1's, E2's and D's from `small`, and of G's layers those
-      that have the same sizes in both.
+      The parameters as `fresh` has them: E1's, E2's and D's from `small`, and of G's layers and D's
+      heads those that have the same sizes in both.
     """
     grown = {}
     for part, params in fresh.items():
@@ -59,14 +59,12 @@ def grow(small: PyTree, fresh: PyTree, *, patch_size: int) -> PyTree:
             }
             continue
         flat, flat_there = (flax.traverse_util.flatten_dict(tree) for tree in (params, there))
-        grown[part] = flax.traverse_util.unflatten_dict(
-            {
-                path: flat_there[path]
-                if flat_there[path].shape == array.shape
-                else _spread(flat_there[path], _PIXEL[part], patch_size)
-                for path, array in flat.items()
-            }
-        )
+        for path, array in flat.items():
+            if flat_there[path].shape == array.shape:
+                flat[path] = flat_there[path]
+            elif path == ("Conv_0", "kernel"):  # the first layer, which sees patches
+                flat[path] = _spread(flat_there[path], _PIXEL[part], patch_size)
+        grown[part] = flax.traverse_util.unflatten_dict(flat)
     return grown
 
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 Array = jax.Array
+PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,29 +80,29 @@ def kl_divergence(*, mean: Array, log_variance: Array) -> Array:
 def relativistic_discriminator(*, real_logits: Array, fake_logits: Array) -> Array:
     """L_adv for D: each picture's own completion is less real than the picture.
 
-    Mean softplus(D(fake) - D(real)) over pairs, [B] each (Jolicoeur-Martineau, 2019; with R1 and R2
-    in Huang et al., 2024): ln 2 where D cannot tell them apart.
+    Softplus(D(fake) - D(real)), summed over D's logits and averaged over pairs, [B, L] each
+    (Jolicoeur-Martineau, 2019; with R1 and R2 in Huang et al., 2024): ln 2 a logit where D cannot
+    tell them apart.
     """
-    return jnp.mean(jax.nn.softplus(fake_logits - real_logits))
+    return jnp.mean(jnp.sum(jax.nn.softplus(fake_logits - real_logits), axis=-1))
 
 
 def relativistic_generator(*, real_logits: Array, fake_logits: Array) -> Array:
     """L_adv for the generator: each completion is more real than its picture."""
-    return jnp.mean(jax.nn.softplus(real_logits - fake_logits))
+    return jnp.mean(jnp.sum(jax.nn.softplus(real_logits - fake_logits), axis=-1))
 
 
-def gradient_penalty(discriminate: Callable[[Array], Array], images: Array) -> Array:
+def gradient_penalty(discriminate: Callable[[PyTree], Array], inputs: PyTree) -> Array:
     """R1 (at real pictures) or R2 (at fakes): half the mean squared length of D's gradient.
 
     Mescheder et al., 2018: D's gradient at what it judges is to vanish at equilibrium.
 
     Args:
-      discriminate: images [B, ...] to logits [B], each picture by itself.
-      images: where.
+      discriminate: inputs to logits [B, L], each picture by itself.
+      inputs: where: pictures [B, ...], or a tree of all that D sees of them.
     """
-    gradients = jax.grad(lambda x: jnp.sum(discriminate(x)))(images)
-    squares = jnp.sum(jnp.square(gradients), axis=tuple(range(1, gradients.ndim)))
-    return 0.5 * jnp.mean(squares)
+    gradients = jax.grad(lambda x: jnp.sum(discriminate(x)))(inputs)
+    return 0.5 * sum(jnp.sum(jnp.square(x)) / len(x) for x in jax.tree.leaves(gradients))
 
 
 def _masked_mean(errors: Array, weight: Array) -> Array:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import optax
 
 from uctgan_jax import augment, losses
-from uctgan_jax.evaluation.metrics.lpips import perceptual_distance
+from uctgan_jax.evaluation.metrics.lpips import feature_distance
 from uctgan_jax.losses import LossWeights
 from uctgan_jax.nets import Networks, sample_code
 from uctgan_jax.nets.blocks import each_color
@@ -72,6 +72,13 @@ class Keys(NamedTuple):
     augment: Array
 
 
+class View(NamedTuple):
+    """Pictures as patches, [B, h, w, p*p*3], and maps of them, [B, h', w', C], if they are seen."""
+
+    pictures: Array
+    maps: list[Array]
+
+
 def train_step(trainee: Trainee, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
     """Moves all players at once, from pictures that G makes once.
 
@@ -110,14 +117,14 @@ def gradients_and_metrics(
         "mask": batch["mask"].astype(jnp.float32),
     }
     grads = {}
-    (loss, (terms, composites)), grads["generator"] = jax.value_and_grad(
+    (loss, (terms, (real, fake))), grads["generator"] = jax.value_and_grad(
         generator_loss, has_aux=True
     )(state.generator_params, trainee, state.discriminator_params, batch, keys)
     metrics = {"loss/generator": loss} | {f"loss/{name}": term for name, term in terms.items()}
     if trainee.weights.adversarial:
         (loss, terms), grads["discriminator"] = jax.value_and_grad(
             discriminator_loss, has_aux=True
-        )(state.discriminator_params, trainee, composites, batch, keys)
+        )(state.discriminator_params, trainee, real, fake, batch, keys)
         metrics |= {"loss/discriminator": loss}
         metrics |= {f"loss/{name}": term for name, term in terms.items()}
     return grads, metrics
@@ -125,8 +132,8 @@ def gradients_and_metrics(
 
 def generator_loss(
     params: PyTree, trainee: Trainee, discriminator_params: PyTree, batch: Batch, keys: Keys
-) -> tuple[Array, tuple[dict[str, Array], Array]]:
-    """The loss of E1, E2 and G; also its terms, and the composites that D learns from.
+) -> tuple[Array, tuple[dict[str, Array], tuple[View, View]]]:
+    """The loss of E1, E2 and G; also its terms, and the real pictures and composites for D.
 
     Composites of the instance path, if it is on, come before those of the reconstruction path.
     """
@@ -144,6 +151,7 @@ def generator_loss(
     )
     completion, reconstruction = outputs[:size], outputs[-size:]
     composites = composite(outputs, _repeat(target, num_paths), _repeat(hole, num_paths))
+    real, fake = view(trainee, target), view(trainee, composites)
 
     terms = {}
     if weights.reconstruction:
@@ -159,9 +167,8 @@ def generator_loss(
             reconstruction=reconstruction, target=target, mask=hole
         )
     if weights.perceptual:
-        terms["perceptual"] = jnp.mean(
-            perceptual_distance(composites[-size:], target, patch_size=networks.patch_size)
-        )
+        own = [features[-size:] for features in fake.maps]
+        terms["perceptual"] = jnp.mean(feature_distance(own, real.maps))
     if weights.condition_l1 and trainee.instance_path:
         terms["condition_l1"] = losses.condition_l1(completion=completion, target=target, mask=hole)
     if weights.manifold_l1 and trainee.instance_path:
@@ -170,11 +177,26 @@ def generator_loss(
         terms["manifold_l1"] = losses.manifold_l1(code=seen, target_code=code[:size])
     if weights.kl:
         terms["kl"] = losses.kl_divergence(mean=mean, log_variance=log_variance)
+    # What D sees: its penalties are of these numbers.
+    real, fake = (View(pictures, networks.judged(maps)) for pictures, maps in (real, fake))
     if weights.adversarial:
-        real, fake = paired_logits(trainee, discriminator_params, composites, batch, keys)
-        terms["adversarial"] = losses.relativistic_generator(real_logits=real, fake_logits=fake)
+        real_logits, fake_logits = paired_logits(
+            trainee, discriminator_params, real, fake, batch, keys
+        )
+        terms["adversarial"] = losses.relativistic_generator(
+            real_logits=real_logits, fake_logits=fake_logits
+        )
     total = sum(getattr(weights, name) * term for name, term in terms.items())
-    return total, (terms, composites)
+    return total, (terms, (real, fake))
+
+
+def view(trainee: Trainee, pictures: Array) -> View:
+    """What the losses see of pictures, given as patches."""
+    networks, weights = trainee.networks, trainee.weights
+    judges_features = weights.adversarial and networks.discriminator.head_width
+    if weights.perceptual or judges_features:
+        return View(pictures, networks.features(pictures))
+    return View(pictures, [])
 
 
 def project_views(
@@ -202,38 +224,49 @@ def project_views(
 
 
 def discriminator_loss(
-    params: PyTree, trainee: Trainee, composites: Array, batch: Batch, keys: Keys
+    params: PyTree, trainee: Trainee, real: View, fake: View, batch: Batch, keys: Keys
 ) -> tuple[Array, dict[str, Array]]:
     """D's loss, and its gradient penalties."""
-    real, fake = paired_logits(trainee, params, composites, batch, keys)
-    loss = losses.relativistic_discriminator(real_logits=real, fake_logits=fake)
+    real_logits, fake_logits = paired_logits(trainee, params, real, fake, batch, keys)
+    loss = losses.relativistic_discriminator(real_logits=real_logits, fake_logits=fake_logits)
     if not trainee.weights.gradient_penalty:
         return loss, {}
 
-    size = len(batch["image"])
-
-    def penalty(pictures: Array) -> Array:
+    def penalty(seen: View) -> Array:
         return losses.gradient_penalty(
-            lambda x: trainee.networks.discriminate(params, x, batch["mask"]), pictures
+            lambda seen: discriminate(trainee, params, seen, batch["mask"]), seen
         )
 
     # R2 at I_c, or at I_r without its path: each costs as much as all else that D does.
-    terms = {"r1": penalty(batch["image"]), "r2": penalty(composites[:size])}
+    size = len(batch["image"])
+    terms = {"r1": penalty(real), "r2": penalty(jax.tree.map(lambda rows: rows[:size], fake))}
     return loss + trainee.weights.gradient_penalty * (terms["r1"] + terms["r2"]), terms
 
 
 def paired_logits(
-    trainee: Trainee, discriminator_params: PyTree, composites: Array, batch: Batch, keys: Keys
+    trainee: Trainee, params: PyTree, real: View, fake: View, batch: Batch, keys: Keys
 ) -> tuple[Array, Array]:
-    """D's logits of each composite's real picture and of the composites, [N*B] each, N paths."""
-    num_paths = len(composites) // len(batch["image"])
-    pictures = jnp.concatenate([batch["image"], composites])
+    """D's logits of each composite's real picture and of the composites, [N*B, L] each, N paths.
+
+    Augmentation changes the pixels alone: D's heads are small, and features of changed pictures
+    would cost as much again.
+    """
+    size = len(batch["image"])
+    num_paths = len(fake.pictures) // size
+    both = jax.tree.map(lambda *rows: jnp.concatenate(rows), real, fake)
     masks = _repeat(batch["mask"], 1 + num_paths)
     if trainee.augment:
-        pictures, masks = augment.augment(pictures, masks, _repeat(keys.augment, 1 + num_paths))
-    logits = trainee.networks.discriminate(discriminator_params, pictures, masks)
-    real, fake = logits[: len(batch["image"])], logits[len(batch["image"]) :]
-    return _repeat(real, num_paths), fake
+        pictures, masks = augment.augment(
+            both.pictures, masks, _repeat(keys.augment, 1 + num_paths)
+        )
+        both = both._replace(pictures=pictures)
+    logits = discriminate(trainee, params, both, masks)
+    return _repeat(logits[:size], num_paths), logits[size:]
+
+
+def discriminate(trainee: Trainee, params: PyTree, seen: View, mask: Array) -> Array:
+    """D's logits of pictures, [B, L]."""
+    return trainee.networks.discriminate(params, seen.pictures, mask, seen.maps)
 
 
 def apply_gradients(

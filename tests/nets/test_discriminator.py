@@ -1,4 +1,4 @@
-"""D: one logit a picture, from the picture and its mask."""
+"""D: a logit of the picture and its mask, and one of each map that is given."""
 
 import jax
 import jax.numpy as jnp
@@ -30,9 +30,9 @@ def judge():
 
 def test_each_picture_gets_one_logit_of_its_own(judge):
     logits = judge(PICTURES, MASKS)
-    assert logits.shape == (4,) and logits.dtype == jnp.float32
+    assert logits.shape == (4, 1) and logits.dtype == jnp.float32
     changed = judge(PICTURES.at[2].set(0.5), MASKS)
-    np.testing.assert_array_equal(changed != logits, [False, False, True, False])
+    np.testing.assert_array_equal((changed != logits)[:, 0], [False, False, True, False])
 
 
 def test_the_mask_is_judged_beside_the_picture(judge):
@@ -57,3 +57,17 @@ def test_folded_patches_are_those_of_the_larger_size():
         for size, fold in ((4, 2), (8, 1))
     )
     assert jax.tree.map(jnp.shape, fours) == jax.tree.map(jnp.shape, eights)
+
+
+def test_each_map_has_a_judge_of_its_own():
+    discriminator = Discriminator(widths=(8,), head_width=4)
+    maps = [jax.random.normal(jax.random.key(i), (4, 18, 18, 6 + i)) for i in range(2)]
+    params = discriminator.init(jax.random.key(1), PICTURES, MASKS, maps)
+    logits = discriminator.apply(params, PICTURES, MASKS, maps)
+    changed = discriminator.apply(params, PICTURES, MASKS, [maps[0], maps[1].at[2].set(0.5)])
+    np.testing.assert_array_equal(
+        changed != logits, [[row == 2 and column == 2 for column in range(3)] for row in range(4)]
+    )
+    # What completes pictures asks for the pixels' judgement alone.
+    pixels = discriminator.apply(params, PICTURES, MASKS)
+    np.testing.assert_allclose(pixels, logits[:, :1], rtol=1e-6)

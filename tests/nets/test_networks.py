@@ -12,10 +12,10 @@ from uctgan_jax.preprocess import normalize
 
 # E1, E2, G and D. A change of architecture must be meant: it makes every checkpoint unreadable.
 PARAMETER_COUNTS = {
-    32: (440_224, 449_264, 997_949, 450_385),
-    64: (621_904, 532_592, 1_452_589, 528_001),
-    128: (2_953_792, 2_441_024, 6_482_225, 3_651_457),
-    256: (6_212_096, 5_314_816, 8_156_865, 5_314_817),
+    32: (440_224, 449_264, 997_949, 717_461),
+    64: (621_904, 532_592, 1_452_589, 795_077),
+    128: (2_953_792, 2_441_024, 6_482_225, 3_918_533),
+    256: (6_212_096, 5_314_816, 8_156_865, 5_729_605),
 }
 
 
@@ -26,7 +26,8 @@ def run_all(networks, params, image, mask):
     condition = networks.encode(params, image, mask)
     code = sample_code(jnp.ones_like(mean), mean, log_variance)
     output = networks.generate(params, code, condition, mask)
-    logits = networks.discriminate(params["discriminator"], output, mask)
+    maps = networks.judged(networks.features(output))
+    logits = networks.discriminate(params["discriminator"], output, mask, maps)
     return mean, log_variance, condition, networks.to_pictures(output), logits
 
 
@@ -57,7 +58,7 @@ def test_shapes_types_and_counts(image_size, compute_dtype):
     ]
     assert {c.dtype for c in condition} == {jnp.dtype(compute_dtype)}
     assert output.shape == (2, image_size, image_size, 3)
-    assert logits.shape == (2,)
+    assert logits.shape == (2, 5)
     for outside in (mean, log_variance, output, logits, *jax.tree.leaves(params)):
         assert outside.dtype == jnp.float32
     counts = tuple(
@@ -69,7 +70,7 @@ def test_shapes_types_and_counts(image_size, compute_dtype):
 
 def test_512_px_runs():
     _, (*_, output, logits) = shapes_of(build_networks(image_size=512, **default.MODELS[256]))
-    assert output.shape == (2, 512, 512, 3) and logits.shape == (2,)
+    assert output.shape == (2, 512, 512, 3) and logits.shape == (2, 5)
 
 
 @pytest.fixture(scope="module")

@@ -73,10 +73,10 @@ def reconstruct_pictures(networks: Networks, params: PyTree, images: Array, mask
 
 
 def realism(networks: Networks, params: PyTree, images: Array, masks: Array) -> Array:
-    """D's logit of each completion, float32 [B]; `params` have "discriminator"."""
+    """D's logit of each completion's pixels, float32 [B]; `params` have "discriminator"."""
     image = normalize(networks.to_patches(images))
     mask = networks.to_patches(masks).astype(jnp.float32)
-    return networks.discriminate(params["discriminator"], image, mask)
+    return networks.discriminate(params["discriminator"], image, mask)[:, 0]
 
 
 def _encode(networks: Networks, params: PyTree, images: Array, masks: Array) -> tuple[Array, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from uctgan_jax.evaluation.metrics.lpips import feature_maps
 from uctgan_jax.nets import blocks
 from uctgan_jax.nets.discriminator import Discriminator
 from uctgan_jax.nets.encoder import ConditionalEncoder
@@ -64,9 +65,24 @@ class Networks:
         """G: whole pictures, as patches, from codes [B, Z] and the condition."""
         return self.generator.apply({"params": params["generator"]}, code, condition, mask)
 
-    def discriminate(self, discriminator_params: PyTree, image: Array, mask: Array) -> Array:
-        """D: one logit a picture, [B], higher for more real."""
-        return self.discriminator.apply({"params": discriminator_params}, image, mask)
+    def discriminate(
+        self, discriminator_params: PyTree, image: Array, mask: Array, maps: Sequence[Array] = ()
+    ) -> Array:
+        """D: [B, 1 + len(maps)] logits, higher for more real: of the pixels, and of each map."""
+        return self.discriminator.apply({"params": discriminator_params}, image, mask, maps)
+
+    def features(self, image: Array) -> list[Array]:
+        """What D's heads and the perceptual term see of pictures: AlexNet's maps [B, h, w, C]."""
+        return feature_maps(image, patch_size=self.patch_size)
+
+    def judged(self, maps: Sequence[Array]) -> list[Array]:
+        """Those of `features` that D has heads for, with numbers of about 1, as its penalties want.
+
+        The first is so near to pixels that the head would repeat what D does with these.
+        """
+        if not maps or not self.discriminator.head_width:
+            return []
+        return [m * m.shape[-1] ** 0.5 for m in maps[1:]]
 
     def init_generator(self, key: jax.Array) -> dict[str, PyTree]:
         """Fresh float32 parameters of E1, E2 and G: `{"projection", "encoder", "generator"}`."""
@@ -83,7 +99,10 @@ class Networks:
 
     def init_discriminator(self, key: jax.Array) -> PyTree:
         """Fresh float32 parameters of D."""
-        return self.discriminator.init(key, *self.example())["params"]
+        image, mask = self.example()
+        maps = jax.eval_shape(lambda image: self.judged(self.features(image)), image)
+        maps = [jnp.zeros(m.shape) for m in maps]
+        return self.discriminator.init(key, image, mask, maps)["params"]
 
     def example(self) -> tuple[Array, Array]:
         """A picture and a mask of zeros, as patches, [1, h, w, ...]: to shape parameters by."""
@@ -104,6 +123,7 @@ def build_networks(
     generator_widths: Sequence[int],
     discriminator_widths: Sequence[int],
     discriminator_patch_size: int,
+    discriminator_head_width: int = 0,
     generator_blocks: int = 1,
     attention_resolution: int = 0,
     attention_heads: int = 1,
@@ -119,6 +139,7 @@ def build_networks(
       projection_widths, encoder_widths, generator_widths, discriminator_widths: channels of each
         level of E1, E2, G and D, from the finest on; E2 and G have the same number of levels.
       discriminator_patch_size: side of the patches that D sees, `patch_size` times a power of two.
+      discriminator_head_width: channels of D's heads on AlexNet's maps; 0 for none.
       generator_blocks: residual blocks a level of G.
       attention_resolution: side of the map with cross semantic attention; 0 for none.
       attention_heads: heads of the attention.
@@ -138,6 +159,8 @@ def build_networks(
     for name, count in {"code_dim": code_dim, "generator_blocks": generator_blocks}.items():
         if count < 1:
             raise ValueError(f"{name} ({count}) must be 1 or more")
+    if discriminator_head_width < 0:
+        raise ValueError(f"discriminator_head_width ({discriminator_head_width}) must be 0 or more")
     for name, values in widths.items():
         patch = discriminator_patch_size if name == "discriminator_widths" else patch_size
         _check_widths(name, values, positions=image_size // patch)
@@ -170,6 +193,7 @@ def build_networks(
         ),
         discriminator=Discriminator(
             widths=widths["discriminator_widths"],
+            head_width=discriminator_head_width,
             fold=discriminator_patch_size // patch_size,
             **options,
         ),

