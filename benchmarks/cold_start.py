@@ -68,7 +68,7 @@ def measure(
         imports = [
             sys.executable,
             "-c",
-            f"import sys; sys.path[0] = {str(REPOSITORY)!r}; import inpaint",
+            f"import sys; sys.path[0] = {str(REPOSITORY)!r}; import uctgan_jax.programs.inpaint",
         ]
         first = time_process(inpaint, **cache)
         again, importing = [], []

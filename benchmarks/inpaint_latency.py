@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from benchmarks import programs
 from benchmarks.device import Matmul, device_name, time_in_turns
-from configs import default
+from uctgan_jax.configs import default
 from uctgan_jax.inpainting.inpainter import Inpainter
 
 

@@ -16,8 +16,8 @@ from baselines.pic.nets import PATHS, ShortLongAttention, build_networks
 from baselines.pic.sampling import complete, reconstruct
 from baselines.pic.train_step import Keys, generator_loss, kl_terms
 from benchmarks import programs
-from configs import paper
 from tests.conftest import assert_trees_equal, records
+from uctgan_jax.configs import paper
 from uctgan_jax.evaluation.compare import CompletionsFolder
 from uctgan_jax.nets import sample_code
 from uctgan_jax.nets.blocks import space_to_depth
