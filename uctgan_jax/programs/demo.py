@@ -2,7 +2,7 @@
 
     python demo.py [--checkpoint=DIR]
 
-Needs the optional dependencies: `pip install '.[demo]'`. Nothing is fetched from elsewhere, and
+Needs the extra `web`: `pip install 'uctgan-jax[web]'`. Nothing is fetched from elsewhere, and
 only this machine reaches the page unless `--host` says otherwise.
 
 Without a checkout the program is `uctgan-demo`.
@@ -38,7 +38,9 @@ def _serve() -> None:
     try:
         from uctgan_jax.web import page, server
     except ImportError as error:
-        raise ImportError(f"{error}; pip install '.[demo]' brings what it needs") from error
+        raise ImportError(
+            f"The page needs the extra `web`: pip install 'uctgan-jax[web]' ({error})."
+        ) from error
     command_line.prepare_jax()
     inpainter = Inpainter.load(_CHECKPOINT.value)
     print("Compiling; from the second start on this takes seconds.", file=sys.stderr)
