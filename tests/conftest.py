@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from pathlib import Path
 from unittest import mock
 
 # Before JAX is imported anywhere. Tests that use one device take the first. Their programs are
@@ -138,6 +139,18 @@ def run_config(picture_folder, **changes) -> ml_collections.ConfigDict:
     config.eval.batch_size = 4
     config.update(changes)
     return config
+
+
+def config_file(config: ml_collections.ConfigDict, folder: Path) -> Path:
+    """Writes a config as `--config` takes it."""
+    path = folder / "config.py"
+    path.write_text(
+        "import json, ml_collections\n"
+        f"CONFIG = {config.to_json()!r}\n"
+        "def get_config():\n"
+        "    return ml_collections.ConfigDict(json.loads(CONFIG))\n"
+    )
+    return path
 
 
 def run_program(main, *arguments: str) -> int:

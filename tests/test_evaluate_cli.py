@@ -9,7 +9,7 @@ import ml_collections
 import numpy as np
 import pytest
 
-from tests.conftest import TINY_PRIOR, run_config, run_program
+from tests.conftest import TINY_PRIOR, config_file, run_config, run_program
 from uctgan_jax import Inpainter
 from uctgan_jax.images import read_image, read_mask, write_image
 from uctgan_jax.programs import evaluate
@@ -45,13 +45,7 @@ def run(tmp_path, model):
         path = tmp_path / "new" / "report.json"
         flags = {"workdir": model, "output": path, **options}
         if config is not None:
-            (tmp_path / "config.py").write_text(
-                "import json, ml_collections\n"
-                f"CONFIG = {config.to_json()!r}\n"
-                "def get_config():\n"
-                "    return ml_collections.ConfigDict(json.loads(CONFIG))\n"
-            )
-            flags["config"] = tmp_path / "config.py"
+            flags["config"] = config_file(config, tmp_path)
         arguments = [f"--{name}={value}" for name, value in flags.items()]
         assert run_program(evaluate.main, *arguments, *more) == status
         return json.loads(path.read_text()) if path.exists() else None, path.parent

@@ -89,6 +89,10 @@ def write_completions(
                 progress.update()
 
 
+def main() -> None:
+    command_line.run(_complete, FLAGS)
+
+
 def _complete() -> None:
     command_line.prepare_jax()
     params, saved, step, _ = read_model(_WORKDIR.value, _STEP.value)
@@ -101,4 +105,4 @@ def _complete() -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(_complete, FLAGS)
+    main()

@@ -15,6 +15,10 @@ _WORKDIR = command_line.define_path(
 command_line.define_process_flags(FLAGS)
 
 
+def main() -> None:
+    command_line.run(_train, FLAGS)
+
+
 def _train() -> None:
     with command_line.training(FLAGS):
         from baselines.pic.training import train
@@ -23,4 +27,4 @@ def _train() -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(_train, FLAGS)
+    main()
