@@ -243,7 +243,8 @@ def _help(main: Callable[[], int | None], options: flags.FlagValues) -> str:
     doc = inspect.cleandoc(sys.modules[main.__module__].__doc__ or "")
     lines = [doc, "", "Flags:"]
     for flag in map(options.__getitem__, sorted(options)):
-        default = "" if flag.default in (None, [], False) else f" Default: {flag.default}"
+        is_unset = flag.boolean or flag.default in (None, [])
+        default = "" if is_unset else f" Default: {flag.default}"
         text = f"--{flag.name}: {flag.help}{default}"
         lines.append(flags.text_wrap(text, length=100, indent="      ", firstline_indent="  "))
     return "\n".join(lines)
