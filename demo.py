@@ -1,36 +1,6 @@
-"""The web page: brush a hole into a picture and choose among many completions.
+"""The program is `uctgan_jax/programs/demo.py`; `--help` says what it does."""
 
-    python demo.py [--checkpoint=DIR]
-
-Needs the optional dependencies: `pip install '.[demo]'`. Nothing is fetched from elsewhere, and
-only this machine reaches the page unless `--host` says otherwise.
-"""
-
-import sys
-
-from absl import flags
-
-from uctgan_jax import command_line
-from uctgan_jax.inpainting.inpainter import Inpainter
-
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "avatars64", "A run's workdir, saved weights, or the name of a bundled model."
-)
-_PORT = flags.DEFINE_integer("port", None, "By default the first free one from 7860.")
-_HOST = flags.DEFINE_string("host", "127.0.0.1", "To listen on; 0.0.0.0 for all networks.")
-
-
-def main(argv: list[str]) -> None:
-    try:
-        from uctgan_jax.web import page, server
-    except ImportError as error:
-        raise ImportError(f"{error}; pip install '.[demo]' brings what it needs") from error
-    command_line.prepare_jax()
-    inpainter = Inpainter.load(_CHECKPOINT.value)
-    print("Compiling; from the second start on this takes seconds.", file=sys.stderr)
-    server.warm_up(inpainter)
-    server.serve(page.build_page(inpainter), host=_HOST.value, port=_PORT.value)
-
+from uctgan_jax.programs.demo import main
 
 if __name__ == "__main__":
-    command_line.run(main)
+    main()

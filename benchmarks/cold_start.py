@@ -9,7 +9,6 @@ the process itself worked for, on all cores: unlike `seconds`, other jobs hardly
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import platform
@@ -22,9 +21,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from absl import flags
 from tqdm import tqdm
 
+from uctgan_jax import command_line
 from uctgan_jax.images import write_image
+
+FLAGS = flags.FlagValues()
+_CHECKPOINT = command_line.define_path(
+    "checkpoint", None, "As for inpaint.py.", FLAGS, required=True
+)
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 64, "Side of the picture.", flag_values=FLAGS)
+_NUM_SAMPLES = flags.DEFINE_integer(
+    "num_samples", 8, "Completions of each picture.", flag_values=FLAGS
+)
+_REPEATS = flags.DEFINE_integer("repeats", 5, "How often it is started.", flag_values=FLAGS)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -68,7 +79,7 @@ def measure(
         imports = [
             sys.executable,
             "-c",
-            f"import sys; sys.path[0] = {str(REPOSITORY)!r}; import inpaint",
+            f"import sys; sys.path[0] = {str(REPOSITORY)!r}; import uctgan_jax.programs.inpaint",
         ]
         first = time_process(inpaint, **cache)
         again, importing = [], []
@@ -85,27 +96,21 @@ def _median(times: Sequence[dict[str, float]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", required=True, help="as for inpaint.py")
-    parser.add_argument("--image_size", type=int, default=64, help="side of the picture")
-    parser.add_argument("--num_samples", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=5)
-    args = parser.parse_args()
     load = os.getloadavg()[0]
     report = {
-        "checkpoint": args.checkpoint,
+        "checkpoint": str(_CHECKPOINT.value),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "load_average_before": round(load, 2),
         **measure(
-            args.checkpoint,
-            image_size=args.image_size,
-            num_samples=args.num_samples,
-            repeats=args.repeats,
+            str(_CHECKPOINT.value),
+            image_size=_IMAGE_SIZE.value,
+            num_samples=_NUM_SAMPLES.value,
+            repeats=_REPEATS.value,
         ),
     }
     print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main, FLAGS)

@@ -11,17 +11,30 @@ device.
 
 from __future__ import annotations
 
-import argparse
 import json
 
 import jax
 import ml_collections
+from absl import flags
 from tqdm import tqdm
 
 from benchmarks import programs
 from benchmarks.device import Matmul, device_name, time_in_turns
-from configs import default
+from uctgan_jax import command_line
+from uctgan_jax.configs import default
 from uctgan_jax.inpainting.inpainter import Inpainter
+
+FLAGS = flags.FlagValues()
+_IMAGE_SIZES = flags.DEFINE_string(
+    "image_sizes", "64,256", "Sides, with commas between.", flag_values=FLAGS
+)
+_NUM_SAMPLES = flags.DEFINE_string(
+    "num_samples", "1,8,50", "Numbers of completions, with commas between.", flag_values=FLAGS
+)
+_COMPUTE_DTYPE = flags.DEFINE_enum(
+    "compute_dtype", "float32", ("float32", "bfloat16"), "What is computed in.", flag_values=FLAGS
+)
+_SECONDS = flags.DEFINE_float("seconds", 20, "For each count and size.", flag_values=FLAGS)
 
 
 def measure(
@@ -60,33 +73,27 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--image_sizes", default="64,256")
-    parser.add_argument("--num_samples", default="1,8,50")
-    parser.add_argument("--compute_dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--seconds", type=float, default=20, help="for each count and size")
-    args = parser.parse_args()
-    matmul = Matmul(args.compute_dtype)
+    matmul = Matmul(_COMPUTE_DTYPE.value)
     results = []
-    for size in map(int, args.image_sizes.split(",")):
+    for size in map(int, _IMAGE_SIZES.value.split(",")):
         config = default.get_config(size)
-        config.compute_dtype = args.compute_dtype
+        config.compute_dtype = _COMPUTE_DTYPE.value
         results.append(
             measure(
                 config,
-                num_samples=[int(count) for count in args.num_samples.split(",")],
-                seconds=args.seconds,
+                num_samples=[int(count) for count in _NUM_SAMPLES.value.split(",")],
+                seconds=_SECONDS.value,
                 matmul=matmul,
             )
         )
     report = {
         "device": device_name(),
         "jax": jax.__version__,
-        "compute_dtype": args.compute_dtype,
+        "compute_dtype": _COMPUTE_DTYPE.value,
         "results": results,
     }
     print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main, FLAGS)

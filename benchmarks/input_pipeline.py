@@ -15,7 +15,6 @@ threads: what one core delivers, whatever else the machine does. For each source
 Bare decoding and the pipeline take turns, so that both see the same other load.
 """
 
-import argparse
 import itertools
 import json
 import os
@@ -27,13 +26,19 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from absl import flags
 from tqdm import tqdm
 
+from uctgan_jax import command_line
 from uctgan_jax.avatars.dataset import render, sample_attributes
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import train_batches
 from uctgan_jax.data.sources import FolderSource, Source, open_source
 from uctgan_jax.images import read_image, resize_and_crop
+
+FLAGS = flags.FlagValues()
+_SECONDS = flags.DEFINE_float("seconds", 3.0, "Per source and kind of rate.", flag_values=FLAGS)
+_NUM_THREADS = flags.DEFINE_integer("num_threads", 2, "Of the input pipeline.", flag_values=FLAGS)
 
 BATCH = 64
 ROUNDS = 5
@@ -128,11 +133,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=3.0, help="per source and kind of rate")
-    parser.add_argument("--num_threads", type=int, default=2)
-    args = parser.parse_args()
-    options = dict(num_threads=args.num_threads, seconds=args.seconds)
+    options = dict(num_threads=_NUM_THREADS.value, seconds=_SECONDS.value)
     results = {}
     with tempfile.TemporaryDirectory() as temporary:
         bar = tqdm(total=3, file=sys.stderr)
@@ -161,11 +162,11 @@ def main() -> None:
             "cores": os.cpu_count(),
             "python": platform.python_version(),
         },  # fmt: skip
-        "num_threads": args.num_threads,
+        "num_threads": _NUM_THREADS.value,
         "results": results,
     }
     print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main, FLAGS)

@@ -7,7 +7,6 @@ resumed from, and the steps lost; it fails if more was lost than since the last 
 last may have been under way).
 """
 
-import argparse
 import json
 import random
 import re
@@ -15,6 +14,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from absl import flags
+
+from uctgan_jax import command_line
+
+FLAGS = flags.FlagValues()
+_WORKDIR = command_line.define_path(
+    "workdir", None, "An empty or missing folder.", FLAGS, required=True
+)
+_KILLS = flags.DEFINE_integer("kills", 20, "How often it is killed.", flag_values=FLAGS)
+_SECONDS = flags.DEFINE_float("seconds", 12, "Longest life after a first step.", flag_values=FLAGS)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the moments.", flag_values=FLAGS)
 
 CHECKPOINT_EVERY = 10
 CONFIG = (
@@ -58,24 +69,18 @@ def last_logged_step(workdir: Path) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workdir", type=Path, required=True, help="an empty or missing folder")
-    parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=12, help="longest life after a first step")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    moments = random.Random(arguments.seed)
+    moments = random.Random(_SEED.value)
 
-    process, resumed = start(arguments.workdir)
+    process, resumed = start(_WORKDIR.value)
     kills = []
-    for number in range(arguments.kills):
-        while last_logged_step(arguments.workdir) == resumed:  # compiling
+    for number in range(_KILLS.value):
+        while last_logged_step(_WORKDIR.value) == resumed:  # compiling
             wait_a_little(process)
-        time.sleep(moments.uniform(0, arguments.seconds))
+        time.sleep(moments.uniform(0, _SECONDS.value))
         process.kill()
         process.wait()
-        reached = last_logged_step(arguments.workdir)
-        process, resumed = start(arguments.workdir)
+        reached = last_logged_step(_WORKDIR.value)
+        process, resumed = start(_WORKDIR.value)
         kills.append({"reached": reached, "resumed": resumed, "lost": reached - resumed})
         print(f"kill {number + 1}: {kills[-1]}", file=sys.stderr, flush=True)
     process.kill()
@@ -88,4 +93,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main, FLAGS)

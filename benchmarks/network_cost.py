@@ -12,8 +12,8 @@ import json
 import jax
 
 from benchmarks import programs
-from configs import default
 from uctgan_jax import training
+from uctgan_jax.configs import default
 
 
 def network_cost(image_size: int) -> dict[str, float]:

@@ -18,7 +18,6 @@ covers half a pixel or more; `change_partly`, where it covers less, but somethin
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 from dataclasses import dataclass
@@ -26,13 +25,23 @@ from unittest import mock
 
 import cv2
 import numpy as np
+from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.device import device_name
-from uctgan_jax import Inpainter, compilation_cache
+from uctgan_jax import Inpainter, command_line, compilation_cache
 from uctgan_jax.avatars import dataset as avatars
 from uctgan_jax.inpainting import blending
+
+FLAGS = flags.FlagValues()
+_CHECKPOINT = command_line.define_path(
+    "checkpoint", None, "What inpaint.py takes.", FLAGS, required=True
+)
+_NUM_PICTURES = flags.DEFINE_integer("num_pictures", 50, "How many pictures.", flag_values=FLAGS)
+_NUM_SAMPLES = flags.DEFINE_integer(
+    "num_samples", 4, "Completions of each picture.", flag_values=FLAGS
+)
 
 # Times the model's side.
 _SCALES = (1, 4, 12)
@@ -177,15 +186,10 @@ def _means(values: dict[str, list[float]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--num_pictures", type=int, default=50)
-    parser.add_argument("--num_samples", type=int, default=4)
-    args = parser.parse_args()
     compilation_cache.enable()
-    inpainter = Inpainter.load(args.checkpoint)
+    inpainter = Inpainter.load(_CHECKPOINT.value)
     sides = [scale * inpainter.image_size for scale in _SCALES]
-    counts = dict(num_pictures=args.num_pictures, num_samples=args.num_samples)
+    counts = dict(num_pictures=_NUM_PICTURES.value, num_samples=_NUM_SAMPLES.value)
     report = {
         "device": device_name(),
         "checkpoint": {"step": inpainter.step, "digest": inpainter.digest},
@@ -201,4 +205,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main, FLAGS)

@@ -10,7 +10,6 @@ completions of a picture) and `realism`, as `Completions` has them; and medians 
 
 from __future__ import annotations
 
-import argparse
 import functools
 import json
 import platform
@@ -20,14 +19,27 @@ from collections.abc import Iterable, Mapping
 
 import jax
 import numpy as np
+from absl import flags
 from tqdm import tqdm
 
-from uctgan_jax import compilation_cache
+from uctgan_jax import command_line, compilation_cache
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import eval_batches
 from uctgan_jax.data.sources import open_source
 from uctgan_jax.inpainting.inpainter import Inpainter
 from uctgan_jax.inpainting.selection import SELECTIONS
+
+FLAGS = flags.FlagValues()
+_CHECKPOINT = command_line.define_path(
+    "checkpoint", None, "What inpaint.py takes.", FLAGS, required=True
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Of prepared sets; by default the run's own.", flag_values=FLAGS
+)
+_NUM_SAMPLES = flags.DEFINE_integer(
+    "num_samples", 8, "Completions of each picture.", flag_values=FLAGS
+)
+_NUM_PICTURES = flags.DEFINE_integer("num_pictures", 50, "How many pictures.", flag_values=FLAGS)
 
 
 def measure(
@@ -67,22 +79,14 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--checkpoint", required=True)
-    parser.add_argument("--data_dir", help="of prepared sets; by default the run's own")
-    parser.add_argument("--num_samples", type=int, default=8)
-    parser.add_argument("--num_pictures", type=int, default=50)
-    arguments = parser.parse_args()
     compilation_cache.enable()
-    inpainter = Inpainter.load(arguments.checkpoint)
+    inpainter = Inpainter.load(_CHECKPOINT.value)
     config = inpainter.config
     source = open_source(
         config.data.source,
         split="test",
         image_size=config.image_size,
-        data_dir=arguments.data_dir or config.data.dir,
+        data_dir=_DATA_DIR.value or config.data.dir,
         avatars_examples=tuple(config.data.avatars_examples),
         max_corrupt=config.data.max_corrupt,
     )
@@ -92,18 +96,18 @@ def main() -> None:
         batch_size=1,
         masks=MaskOptions(**config.mask),
         seed=config.eval.seed,
-        num_examples=arguments.num_pictures,
+        num_examples=_NUM_PICTURES.value,
     )
     report = {
         "device": jax.devices()[0].device_kind,
         "machine": platform.processor() or platform.machine(),
         "image_size": config.image_size,
-        "num_samples": arguments.num_samples,
-        "num_pictures": min(arguments.num_pictures, len(source)),
-        "figures": measure(inpainter, pictures, num_samples=arguments.num_samples),
+        "num_samples": _NUM_SAMPLES.value,
+        "num_pictures": min(_NUM_PICTURES.value, len(source)),
+        "figures": measure(inpainter, pictures, num_samples=_NUM_SAMPLES.value),
     }
     print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(main, FLAGS)

@@ -21,16 +21,31 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 import jax
 import ml_collections
-from absl import app, flags, logging
+from absl import flags, logging
 from jax.experimental import topologies
-from ml_collections import config_flags
 
 from benchmarks import programs
+from uctgan_jax import command_line
 from uctgan_jax.parallel import DataParallel
+
+FLAGS = flags.FlagValues()
+_CONFIG = command_line.define_config("The configuration of the run.", FLAGS, required=True)
+_TOPOLOGY = flags.DEFINE_string(
+    "topology", "v5e:16x16", "Generation and shape of the slice.", flag_values=FLAGS
+)
+_PER_CHIP_BATCH = flags.DEFINE_integer(
+    "per_chip_batch", 16, "Pictures a chip and step.", flag_values=FLAGS
+)
+_STAGE = flags.DEFINE_enum("stage", "joint", programs.STAGES, "Whose steps.", flag_values=FLAGS)
+_COMPUTE_DTYPE = flags.DEFINE_string(
+    "compute_dtype", "bfloat16", "Instead of the config's own.", flag_values=FLAGS
+)
+_OUTPUT_TEXT = command_line.define_path(
+    "output_text", None, "A file for the compiled program's text.", FLAGS
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,7 +264,7 @@ def get_devices(topology: str) -> Sequence[jax.Device]:
 
     Raises:
       ValueError: if the generation is not one of `CHIPS`.
-      RuntimeError: if libtpu is not installed.
+      ImportError: if libtpu is not installed.
     """
     generation, _, shape = topology.partition(":")
     if generation not in CHIPS or not re.fullmatch(r"\d+(x\d+)+", shape):
@@ -270,7 +285,7 @@ def get_devices(topology: str) -> Sequence[jax.Device]:
     try:
         import libtpu  # noqa: F401
     except ImportError as error:
-        raise RuntimeError(
+        raise ImportError(
             f"the TPU compiler is not installed: pip install libtpu (0.0.42 for jax 0.10.2; this"
             f" is jax {jax.__version__}, whose jax[tpu] says which version it takes)"
         ) from error
@@ -337,24 +352,19 @@ def report(
     }
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+def main() -> None:
     logging.set_verbosity(logging.WARNING)
-    config = flags.FLAGS.config
-    config.compute_dtype = flags.FLAGS.compute_dtype
-    per_chip_batch = flags.FLAGS.per_chip_batch
-    try:
-        devices = get_devices(flags.FLAGS.topology)
-    except (ValueError, RuntimeError) as error:
-        raise SystemExit(f"tpu_aot: {error}") from error
+    config = _CONFIG.value
+    config.compute_dtype = _COMPUTE_DTYPE.value
+    per_chip_batch = _PER_CHIP_BATCH.value
+    devices = get_devices(_TOPOLOGY.value)
     print(f"compiling for {len(devices)} {devices[0].device_kind} ...", file=sys.stderr, flush=True)
-    stage = flags.FLAGS.stage
+    stage = _STAGE.value
     compiled, seconds = compile_step(config, devices, per_chip_batch, stage)
-    if flags.FLAGS.output_text:
-        Path(flags.FLAGS.output_text).write_text(compiled.as_text())
+    if _OUTPUT_TEXT.value:
+        _OUTPUT_TEXT.value.write_text(compiled.as_text())
     result = {
-        "topology": flags.FLAGS.topology,
+        "topology": _TOPOLOGY.value,
         "chips": len(devices),
         "image_size": config.image_size,
         "compute_dtype": config.compute_dtype,
@@ -366,7 +376,7 @@ def main(argv: list[str]) -> None:
         "compile_seconds": round(seconds, 1),
         **report(
             compiled,
-            chip=CHIPS[flags.FLAGS.topology.partition(":")[0]],
+            chip=CHIPS[_TOPOLOGY.value.partition(":")[0]],
             num_chips=len(devices),
             per_chip_batch=per_chip_batch,
             more_flop=further_parts_flop(config, per_chip_batch, stage),
@@ -376,12 +386,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    # Not at import: flags are global, and other programs have a --config of their own.
-    config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
-    flags.DEFINE_string("topology", "v5e:16x16", "Generation and shape of the slice.")
-    flags.DEFINE_integer("per_chip_batch", 16, "Pictures a chip and step.")
-    flags.DEFINE_enum("stage", "joint", programs.STAGES, "Whose steps.")
-    flags.DEFINE_string("compute_dtype", "bfloat16", "Instead of the config's own.")
-    flags.DEFINE_string("output_text", None, "A file for the compiled program's text.")
-    flags.mark_flags_as_required(["config"])
-    app.run(main)
+    command_line.run(main, FLAGS)

@@ -27,26 +27,31 @@ from pathlib import Path
 
 import jax
 import ml_collections
-from absl import app, flags, logging
+from absl import flags, logging
 from jax.experimental.compilation_cache import compilation_cache as jax_cache
-from ml_collections import config_flags
 from tqdm import tqdm
 
 from benchmarks import programs
 from benchmarks.device import Matmul, device_name, time_in_turns
 from benchmarks.input_pipeline import write_jpegs
-from uctgan_jax import compilation_cache, cpu_flags
+from uctgan_jax import command_line, compilation_cache, cpu_flags
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import train_batches
 from uctgan_jax.data.sources import open_source
 from uctgan_jax.parallel import DataParallel
 from uctgan_jax.training import device_types
 
-_CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
-_STAGE = flags.DEFINE_enum("stage", "joint", programs.STAGES, "Whose steps.")
-_SECONDS = flags.DEFINE_float("seconds", 30, "For the step, and again for the data wait.")
+FLAGS = flags.FlagValues()
+_CONFIG = command_line.define_config("The configuration of the run.", FLAGS, required=True)
+_STAGE = flags.DEFINE_enum("stage", "joint", programs.STAGES, "Whose steps.", flag_values=FLAGS)
+_SECONDS = flags.DEFINE_float(
+    "seconds", 30, "For the step, and again for the data wait.", flag_values=FLAGS
+)
 _ON_REQUEST = flags.DEFINE_bool(
-    "on_request", False, "Take a step for each line on stdin, and print its seconds."
+    "on_request",
+    False,
+    "Take a step for each line on stdin, and print its seconds.",
+    flag_values=FLAGS,
 )
 
 
@@ -172,9 +177,7 @@ def measure_cpu_flags(config: ml_collections.ConfigDict, training: Training, sec
     return round(statistics.median(theirs) / statistics.median(ours), 3)
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
+def main() -> None:
     logging.set_verbosity(logging.WARNING)
     cpu_flags.set_best()
     config = _CONFIG.value
@@ -217,5 +220,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["config"])
-    app.run(main)
+    command_line.run(main, FLAGS)

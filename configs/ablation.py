@@ -14,7 +14,7 @@ import ml_collections
 
 def get_config(ablation: str) -> ml_collections.ConfigDict:
     name, _, base = ablation.partition(",")
-    config = importlib.import_module(f"configs.{base or 'paper'}").get_config()
+    config = importlib.import_module(f"uctgan_jax.configs.{base or 'paper'}").get_config()
     if name == "no_attention":
         config.model.attention_resolution = 0
     elif name == "no_manifold":

@@ -10,7 +10,7 @@ path changes a figure (docs/experiments.md). The prior is learned.
 
 import ml_collections
 
-from configs import default
+from uctgan_jax.configs import default
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -7,7 +7,7 @@
 
 import ml_collections
 
-from configs import avatars32, default
+from uctgan_jax.configs import avatars32, default
 
 
 def get_config() -> ml_collections.ConfigDict:

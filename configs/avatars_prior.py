@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from configs import prior
+from uctgan_jax.configs import prior
 
 
 def get_config() -> ml_collections.ConfigDict:

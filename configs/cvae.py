@@ -9,7 +9,7 @@ code, no discriminator. Data, budget, optimiser and both weights are the same.
 
 import ml_collections
 
-from configs import paper
+from uctgan_jax.configs import paper
 
 
 def get_config() -> ml_collections.ConfigDict:

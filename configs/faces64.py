@@ -6,7 +6,7 @@
 
 import ml_collections
 
-from configs import default
+from uctgan_jax.configs import default
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -8,7 +8,7 @@ The number is the side in pixels: 32, 64, 128 or 256 (default).
 
 import ml_collections
 
-from configs import default
+from uctgan_jax.configs import default
 
 
 def get_config(image_size: str = "256") -> ml_collections.ConfigDict:

@@ -5,7 +5,7 @@ The set is prepared once, with TensorFlow and a manual download: docs/data.md ha
 
 import ml_collections
 
-from configs import default
+from uctgan_jax.configs import default
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -10,7 +10,7 @@ paper does not publish its layers, norms, weights or optimiser settings: those a
 
 import ml_collections
 
-from configs import default
+from uctgan_jax.configs import default
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -5,7 +5,7 @@ The set is prepared once, with TensorFlow: docs/data.md has the commands.
 
 import ml_collections
 
-from configs import default
+from uctgan_jax.configs import default
 
 
 def get_config() -> ml_collections.ConfigDict:

@@ -7,7 +7,7 @@ Faces differ, but are far from as good as those of the bundled model.
 
 import ml_collections
 
-from configs import avatars32
+from uctgan_jax.configs import avatars32
 
 
 def get_config() -> ml_collections.ConfigDict:

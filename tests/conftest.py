@@ -2,6 +2,9 @@
 
 import json
 import os
+import sys
+from pathlib import Path
+from unittest import mock
 
 # Before JAX is imported anywhere. Tests that use one device take the first. Their programs are
 # small and run a few times: LLVM would take longer to make them faster than that saves.
@@ -17,8 +20,8 @@ import ml_collections
 import numpy as np
 import pytest
 
-from configs import default
 from uctgan_jax import Inpainter, compilation_cache, training
+from uctgan_jax.configs import default
 from uctgan_jax.losses import LossWeights
 from uctgan_jax.nets import Networks, build_networks
 from uctgan_jax.prior import Prior, build_prior, summarize
@@ -136,6 +139,26 @@ def run_config(picture_folder, **changes) -> ml_collections.ConfigDict:
     config.eval.batch_size = 4
     config.update(changes)
     return config
+
+
+def config_file(config: ml_collections.ConfigDict, folder: Path) -> Path:
+    """Writes a config as `--config` takes it."""
+    path = folder / "config.py"
+    path.write_text(
+        "import json, ml_collections\n"
+        f"CONFIG = {config.to_json()!r}\n"
+        "def get_config():\n"
+        "    return ml_collections.ConfigDict(json.loads(CONFIG))\n"
+    )
+    return path
+
+
+def run_program(main, *arguments: str) -> int:
+    """The exit status of a program that runs in this process, as `program.py` with these flags."""
+    with mock.patch.object(sys, "argv", ["program.py", *arguments]):
+        with pytest.raises(SystemExit) as end:
+            main()
+    return end.value.code or 0
 
 
 def records(workdir):

@@ -1,31 +1,55 @@
 """Mistakes on the command line."""
 
+import importlib
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from absl import app
 
+from tests.conftest import run_program
 from uctgan_jax import command_line
+from uctgan_jax.programs import train
+
+ROOT = Path(__file__).parents[1]
+PROGRAMS = ("train", "train_prior", "evaluate", "inpaint", "demo")
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_help_is_the_docstring_and_the_programs_own_flags(name, capsys):
+    program = importlib.import_module(f"uctgan_jax.programs.{name}")
+    assert run_program(program.main, "--help") == 0
+    text = capsys.readouterr().out
+    assert f"python {name}.py" in text and f"uctgan-{name.replace('_', '-')}" in text
+    assert set(re.findall(r"^  --(\w+): ", text, re.MULTILINE)) == set(program.FLAGS)
+    assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_file_of_a_checkout_is_the_program(name, capsys):
+    command = [sys.executable, f"{name}.py", "--zzz"]
+    end = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert end.returncode == 2
+    assert end.stderr == f"{name}.py: Unknown command line flag 'zzz' (--help shows all flags)\n"
 
 
 @pytest.mark.parametrize(
-    ("cause", "said"),
+    ("flags", "message"),
     [
-        ("'zzz'", "configs/default.py has them all."),
-        ("'zzz'\nDid you mean \"zz\"?", 'configs/default.py has them all. Did you mean "zz"?'),
+        (["--config=configs/folder.py:32", "--config.zzz=3"], "--config has no field 'zzz'"),
+        (["--config=configs/folder.py:100"], "image size (100) must be one of 32, 64, 128, 256"),
+        (["--config=configs/zzz.py"], "no such file, and configs/ has ablation.py, avatars32.py"),
+        (["--config=configs/folder.py:32", "zzz"], "unknown arguments: zzz"),
+        ([], "Flag --config must have a value"),
     ],
 )
-def test_a_field_that_no_config_has_is_one_line(monkeypatch, cause, said):
-    def parse(argv):
-        raise AttributeError(KeyError(cause))  # as ml_collections does
-
-    monkeypatch.setattr(app, "parse_flags_with_usage", parse)
-    monkeypatch.setattr(sys, "argv", ["/somewhere/train.py", "--config.zzz=3"])
-    with pytest.raises(SystemExit) as end:
-        command_line.run(lambda argv: None)
-    assert end.value.code == f"train.py: --config has no field 'zzz': {said}"
+def test_wrong_flags_are_one_line(flags, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the configs are found from anywhere
+    assert run_program(train.main, f"--workdir={tmp_path}", *flags) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("program.py: ") and message in error and error.count("\n") == 1
 
 
 PRINT = r"""
@@ -47,7 +71,7 @@ def test_printing_never_fails(redirect):
     process = subprocess.run(
         ["bash", "-c", command, sys.executable, PRINT],
         capture_output=True,
-        cwd=os.path.dirname(os.path.dirname(__file__)),
+        cwd=ROOT,
     )
     assert process.returncode == 3
     assert process.stderr in (b"", b"an error\n")
@@ -72,15 +96,15 @@ def test_output_needs_nothing_but_write_and_flush(monkeypatch):
 
 def test_a_device_that_is_not_there_is_one_line():
     code = (
-        "from uctgan_jax import command_line; import jax\n"
-        "command_line.run(lambda argv: jax.local_devices())"
+        "from absl import flags; from uctgan_jax import command_line; import jax\n"
+        "command_line.run(lambda: jax.local_devices(), flags.FlagValues())"
     )
     process = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         env={**os.environ, "JAX_PLATFORMS": "cuda"},
-        cwd=os.path.dirname(os.path.dirname(__file__)),
+        cwd=ROOT,
     )
     lines = process.stderr.splitlines()
     assert process.returncode == 1

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from configs import ablation, default, folder, paper, prior
 from uctgan_jax import config as configs
+from uctgan_jax.configs import ablation, default, folder, paper, prior
 from uctgan_jax.training import make_trainee
 
 NAMES = sorted(path.stem for path in Path(paper.__file__).parent.glob("[a-z]*.py"))
@@ -14,7 +14,7 @@ NAMES = sorted(path.stem for path in Path(paper.__file__).parent.glob("[a-z]*.py
 
 @pytest.mark.parametrize("name", [n for n in NAMES if "prior" not in n and n != "ablation"])
 def test_every_config_is_sound_and_has_every_field(name):
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = importlib.import_module(f"uctgan_jax.configs.{name}").get_config()
     configs.check_config(config)
     expected = configs.config_dict(default.get_config(config.image_size))
     differences = configs.refused_differences(expected, configs.config_dict(config))
@@ -27,7 +27,7 @@ def test_every_config_is_sound_and_has_every_field(name):
 
 @pytest.mark.parametrize("name", [n for n in NAMES if "prior" in n])
 def test_every_config_of_a_prior_is_sound_and_has_every_field(name):
-    config = importlib.import_module(f"configs.{name}").get_config()
+    config = importlib.import_module(f"uctgan_jax.configs.{name}").get_config()
     configs.check_run_fields(config)
     assert set(config) == set(prior.get_config())
 

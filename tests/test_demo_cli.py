@@ -27,7 +27,7 @@ def run(*arguments, before=""):
 
 def test_without_gradio_it_says_what_to_install():
     line = run(before="import sys; sys.modules['gradio'] = None")
-    assert line.startswith("demo.py: ") and "pip install '.[demo]'" in line
+    assert line.startswith("demo.py: ") and "pip install 'uctgan-jax[web]'" in line
 
 
 @pytest.mark.slow

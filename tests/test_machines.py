@@ -15,8 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-import inpaint
-from tests.conftest import TINY_PRIOR, run_config
+from tests.conftest import TINY_PRIOR, run_config, run_program
 from uctgan_jax import Inpainter
 from uctgan_jax.checkpoints import Checkpoints
 from uctgan_jax.config import config_dict
@@ -26,8 +25,9 @@ from uctgan_jax.data.sources import open_source
 from uctgan_jax.files import held_alone
 from uctgan_jax.images import write_image
 from uctgan_jax.processes import gather, together
+from uctgan_jax.programs import inpaint
 
-ROOT = Path(inpaint.__file__).parent
+ROOT = Path(__file__).parents[1]
 STARTED: list[subprocess.Popen] = []
 
 
@@ -280,7 +280,5 @@ def test_one_process_alone_is_left_alone():
 
 def test_several_processes_are_for_folders(capsys):
     command = ["--checkpoint=c", "--image=p.png", "--mask=m.png", "--output=o", "--distributed"]
-    with pytest.raises(SystemExit) as end:
-        inpaint.main(command)
-    assert end.value.code == 2
+    assert run_program(inpaint.main, *command) == 2
     assert "several processes share the pictures of --images" in capsys.readouterr().err

@@ -4,11 +4,11 @@ import jax
 import numpy as np
 import pytest
 
-from configs import prior as prior_config
 from uctgan_jax import Inpainter, bundled_models
 from uctgan_jax.avatars.dataset import render, sample_attributes
 from uctgan_jax.avatars.posterior import FACE_WINDOW
 from uctgan_jax.config import check_run_fields
+from uctgan_jax.configs import prior as prior_config
 from uctgan_jax.data.masks import MaskOptions, check_mask_options, draw_mask
 from uctgan_jax.prior.training import model_with_prior
 from uctgan_jax.saved_models import PRETRAINED, read_model

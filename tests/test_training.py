@@ -14,10 +14,10 @@ import numpy as np
 import optax
 import pytest
 
-from configs import paper
 from tests.conftest import assert_trees_equal, records, run_config
 from uctgan_jax import Inpainter, training
 from uctgan_jax.config import ConfigMismatchError
+from uctgan_jax.configs import paper
 from uctgan_jax.fit import NonFiniteError
 from uctgan_jax.metrics_log import json_numbers
 

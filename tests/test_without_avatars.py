@@ -32,12 +32,11 @@ except ValueError as error:
 else:
     raise AssertionError("avatars without the extra")
 
-import evaluate
-from uctgan_jax import command_line
+from uctgan_jax.programs import evaluate
 sys.argv = ["evaluate.py", f"--workdir={model}", f"--output={output}",
             "--config=configs/folder.py:32", f"--config.data.source=folder:{pictures}",
             "--config.eval.num_examples=1", "--config.eval.num_samples=1"]
-command_line.run(evaluate.main)
+evaluate.main()
 """
 
 

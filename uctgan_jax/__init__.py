@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from uctgan_jax.export.export_model import export_model
-    from uctgan_jax.inpainting.inpainter import Completions, Inpainter, bundled_models
+    from uctgan_jax.inpainting.inpainter import Completions, Inpainter
     from uctgan_jax.inpainting.interpolation import interpolate
+    from uctgan_jax.saved_models import bundled_models
 
 _MODULES = {
     "Completions": "inpainting.inpainter",

@@ -1,30 +1,52 @@
-"""What all programs do alike on the command line: mistakes are one line, output may go nowhere."""
+"""What all programs do alike on the command line.
+
+Each program has its flags in an `absl.flags.FlagValues` of its own: absl's global ones would be
+those of every library, and of two programs in one process.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+import ml_collections
 from absl import app, flags, logging
+from ml_collections.config_flags import config_flags
 
 from uctgan_jax import compilation_cache, cpu_flags
+from uctgan_jax.files import typed_path
+
+FAILED, WRONG_USAGE = 1, 2
 
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """`absl.app.run`, which would end with a traceback.
+def run(main: Callable[[], int | None], options: flags.FlagValues) -> None:
+    """Parses the command line into `options`, runs `main` and ends the process.
 
-    One line says what is wrong with a field of `--config`, where there is no device to compute on,
-    and so does one for every ValueError, OSError and ImportError of `main`.
+    `--help` prints the docstring of `main`'s module and the flags. A mistake is one line and no
+    traceback: wrong flags and an `app.UsageError` of `main` end with status 2; a ValueError,
+    OSError or ImportError, and a missing device, with status 1.
 
     Args:
-        main: takes the program's name as a list of one, as from `absl.app`.
+        main: returns the exit status; None is 0.
+        options: the program's flags.
     """
-    app.run(functools.partial(_run_main, main), flags_parser=_parse)
+    with forgiving_output():
+        app.run(
+            lambda argv: _run_main(main),
+            flags_parser=functools.partial(_parse, main=main, options=options),
+        )
+
+
+def fail(message: Exception | str, status: int = FAILED) -> int:
+    """Says after the program's name what is wrong; returns the exit status."""
+    print(f"{_program()}: {message}", file=sys.stderr)
+    return status
 
 
 def require_device() -> None:
@@ -91,42 +113,55 @@ class _Forgiving:
                 os.close(nowhere)
 
 
-def _run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    try:
-        try:
-            main(argv)
-        except (RuntimeError, AssertionError):
-            # Only now: a run on several processes must not look for devices before it is begun.
-            require_device()
-            raise
-    except (ValueError, OSError, ImportError) as error:
-        raise SystemExit(f"{_program(argv)}: {error}") from error
+def define_path(
+    name: str, default: str | None, help: str, options: flags.FlagValues, *, required: bool = False
+) -> flags.FlagHolder[Path]:
+    """Defines a flag for a path as a person types it: `--output=~/DIR` is in the home folder."""
+    return flags.DEFINE(_PathParser(), name, default, help, flag_values=options, required=required)
 
 
-def define_process_flags() -> None:
-    """Defines the flags that say which of several processes this one is."""
-    flags.DEFINE_bool("distributed", False, "One of several processes.")
-    flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.")
-    flags.DEFINE_integer("num_processes", None, "How many processes there are.")
-    flags.DEFINE_integer("process_id", None, "Which process this is, from 0.")
+def define_paths(name: str, help: str, options: flags.FlagValues) -> flags.FlagHolder[list[Path]]:
+    """Defines a flag as `define_path` does, which may be repeated."""
+    return flags.DEFINE_multi(
+        _PathParser(), flags.ArgumentSerializer(), name, [], help, flag_values=options
+    )
 
 
-def are_processes_given(options: Any) -> bool:
-    """Whether the command line says that there are several processes.
+def define_config(
+    help: str, options: flags.FlagValues, *, required: bool = False
+) -> flags.FlagHolder[ml_collections.ConfigDict]:
+    """Defines `--config=FILE` and `--config.FIELD=VALUE`.
 
-    Args:
-        options: with the values of the flags of `define_process_flags`, by their names.
+    A file that is not there is looked up in the package, which has `configs/` as a checkout has it:
+    a command that names `configs/folder.py` works wherever the package is installed.
     """
+    holder = config_flags.DEFINE_config_file("config", None, help, flag_values=options)
+    options["config"].parser = _ConfigParser("config")
+    if required:
+        flags.mark_flag_as_required("config", options)
+    return holder
+
+
+def define_process_flags(options: flags.FlagValues) -> None:
+    """Defines the flags that say which of several processes this one is."""
+    flags.DEFINE_bool("distributed", False, "One of several processes.", flag_values=options)
+    flags.DEFINE_string("coordinator_address", None, "HOST:PORT of process 0.", flag_values=options)
+    flags.DEFINE_integer(
+        "num_processes", None, "How many processes there are.", flag_values=options
+    )
+    flags.DEFINE_integer("process_id", None, "Which process this is, from 0.", flag_values=options)
+
+
+def are_processes_given(options: flags.FlagValues) -> bool:
+    """Whether the flags of `define_process_flags` say that there are several processes."""
     return options.distributed or any(value is not None for value in _processes(options))
 
 
-def join_processes(options: Any, *, catch_sigterm: bool = True) -> None:
+def join_processes(options: flags.FlagValues, *, catch_sigterm: bool = True) -> None:
     """Joins the other processes of a run, if `are_processes_given`.
 
     Args:
-        options: as for `are_processes_given`.
+        options: has the flags of `define_process_flags`.
         catch_sigterm: as for `parallel.initialize_processes`.
 
     Raises:
@@ -138,10 +173,6 @@ def join_processes(options: Any, *, catch_sigterm: bool = True) -> None:
         parallel.initialize_processes(*_processes(options), catch_sigterm=catch_sigterm)
 
 
-def _processes(options: Any) -> tuple[str | None, int | None, int | None]:
-    return options.coordinator_address, options.num_processes, options.process_id
-
-
 def prepare_jax() -> None:
     """Sets what JAX has to know before it starts: flags for this CPU, the compilation cache."""
     cpu_flags.set_best()
@@ -150,29 +181,98 @@ def prepare_jax() -> None:
 
 
 @contextlib.contextmanager
-def training() -> Iterator[None]:
+def training(options: flags.FlagValues) -> Iterator[None]:
     """Prepares JAX and joins the other processes of a training, which runs within."""
     prepare_jax()
     from uctgan_jax import fit
 
-    join_processes(flags.FLAGS)
+    join_processes(options)
     try:
         yield
     except fit.NonFiniteError as error:
-        raise SystemExit(f"{_program(sys.argv)}: {error}") from error
+        sys.exit(fail(error))
 
 
-def _parse(argv: list[str]) -> list[str]:
+class _PathParser(flags.ArgumentParser):
+    def parse(self, argument: str) -> Path:
+        return typed_path(str(argument))
+
+    def flag_type(self) -> str:
+        return "path"
+
+
+class _ConfigParser(config_flags.ConfigFileFlagParser):
+    def parse(self, argument: str) -> ml_collections.ConfigDict:
+        name, colon, variant = argument.partition(":")
+        path = typed_path(name)
+        package = Path(__file__).parent
+        if not path.exists():
+            path = package / path
+        if not path.exists():
+            own = (file.name for file in sorted((package / "configs").glob("[a-z]*.py")))
+            raise ValueError(f"there is no such file, and configs/ has {', '.join(own)}")
+        try:
+            return super().parse(f"{path}{colon}{variant}")
+        except ValueError as error:  # whose message is a traceback of what the config raised
+            raise ValueError(str(error.__context__)) from error
+
+
+def _parse(
+    argv: list[str], *, main: Callable[[], int | None], options: flags.FlagValues
+) -> list[str]:
+    flags.FLAGS(argv[:1])  # absl and other libraries ask for their own flags
+    options.unparse_flags()
+    if {"--help", "-h"} & set(argv[1:]):
+        print(_help(main, options))
+        sys.exit()
     try:
-        return app.parse_flags_with_usage(argv)
+        _, *more = options(argv)
+    except flags.Error as error:  # a line for every flag
+        sys.exit(_fail_usage("; ".join(str(error).splitlines())))
     except AttributeError as error:  # of a KeyError with the field and, below it, one like it
         (cause,) = error.args
         field, _, hint = str(getattr(cause, "args", [cause])[0]).partition("\n")
         known = f"--config has no field {field}: configs/default.py has them all. {hint}"
-        sys.exit(f"{_program(argv)}: {known.rstrip()}")
+        sys.exit(_fail_usage(known.rstrip()))
+    if more:
+        sys.exit(_fail_usage(f"unknown arguments: {' '.join(more)}"))
+    return argv[:1]
 
 
-def _program(argv: list[str]) -> str:
+def _help(main: Callable[[], int | None], options: flags.FlagValues) -> str:
+    doc = inspect.cleandoc(sys.modules[main.__module__].__doc__ or "")
+    lines = [doc, "", "Flags:"]
+    for flag in map(options.__getitem__, sorted(options)):
+        is_unset = flag.boolean or flag.default in (None, [])
+        default = "" if is_unset else f" Default: {flag.default}"
+        text = f"--{flag.name}: {flag.help}{default}"
+        lines.append(flags.text_wrap(text, length=100, indent="      ", firstline_indent="  "))
+    return "\n".join(lines)
+
+
+def _run_main(main: Callable[[], int | None]) -> int | None:
+    try:
+        try:
+            return main()
+        except (RuntimeError, AssertionError):
+            # Only now: a run on several processes must not look for devices before it is begun.
+            require_device()
+            raise
+    except app.UsageError as error:
+        return _fail_usage(error)
+    except (ValueError, OSError, ImportError) as error:
+        return fail(error)
+
+
+def _fail_usage(message: Exception | str) -> int:
+    return fail(f"{message} (--help shows all flags)", WRONG_USAGE)
+
+
+def _processes(options: flags.FlagValues) -> tuple[str | None, int | None, int | None]:
+    return options.coordinator_address, options.num_processes, options.process_id
+
+
+def _program() -> str:
     """The file's name, or of `python -m package` the package's."""
-    path = Path(argv[0])
+    path = Path(sys.argv[0])
     return path.parent.name if path.stem == "__main__" else path.name

@@ -177,7 +177,7 @@ def check_same_run(workdir: Path, config: ml_collections.ConfigDict, steps: Iter
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple]:
-    differences = {}
+    differences: dict[str, tuple] = {}
     for name in sorted({*old, *new}):
         before, after = old.get(name), new.get(name)
         if isinstance(before, dict) and isinstance(after, dict):

@@ -314,8 +314,8 @@ def guarded_update(
 def moving_average(average: PyTree, params: PyTree, step: Array, decay: float) -> PyTree:
     """`average` moved towards `params`; the ramp keeps the initial noise out of short runs."""
     step = step.astype(jnp.float32)
-    decay = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda a, p: p + decay * (a - p), average, params)
+    ramped = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda a, p: p + ramped * (a - p), average, params)
 
 
 def example_keys(seed: int, index: Array, num_keys: int) -> list[Array]:

@@ -8,7 +8,6 @@ Pictures, holes and counts are those of the run's config (`eval`). They have to 
 
 from __future__ import annotations
 
-import argparse
 import functools
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ from typing import Any
 import jax
 import ml_collections
 import numpy as np
+from absl import flags
 from tqdm import tqdm
 
 from baselines.pic.sampling import complete
 from baselines.pic.training import make_networks
-from uctgan_jax import compilation_cache, cpu_flags, training
+from uctgan_jax import command_line, training
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import eval_batches
 from uctgan_jax.evaluation.compare import picture_name
@@ -28,6 +28,27 @@ from uctgan_jax.images import write_image
 from uctgan_jax.saved_models import read_model
 
 PyTree = Any
+
+FLAGS = flags.FlagValues()
+_WORKDIR = command_line.define_path(
+    "workdir", None, "Folder of the training run.", FLAGS, required=True
+)
+_OUTPUT = command_line.define_path(
+    "output", None, "Folder for the completions.", FLAGS, required=True
+)
+_SPLIT = flags.DEFINE_enum(
+    "split", "test", ["test", "validation", "train"], "Whose pictures.", flag_values=FLAGS
+)
+_STEP = flags.DEFINE_integer(
+    "step", None, "Of the checkpoint; by default the newest.", flag_values=FLAGS
+)
+_SOURCE = flags.DEFINE_string("source", None, "Other pictures, as folder:PATH.", flag_values=FLAGS)
+_NUM_EXAMPLES = flags.DEFINE_integer(
+    "num_examples", None, "Pictures, from the first on.", lower_bound=1, flag_values=FLAGS
+)
+_NUM_SAMPLES = flags.DEFINE_integer(
+    "num_samples", None, "Completions of each.", lower_bound=1, flag_values=FLAGS
+)
 
 
 def write_completions(
@@ -69,26 +90,18 @@ def write_completions(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--workdir", required=True, help="folder of the training run")
-    parser.add_argument("--output", required=True, type=Path, help="folder for the completions")
-    parser.add_argument("--split", default="test", choices=["train", "validation", "test"])
-    parser.add_argument("--step", type=int, help="of the checkpoint; by default the newest")
-    parser.add_argument("--source", help="other pictures, as folder:PATH")
-    parser.add_argument("--num_examples", type=int, help="pictures, from the first on")
-    parser.add_argument("--num_samples", type=int, help="completions of each")
-    args = parser.parse_args()
-    cpu_flags.set_best()
-    compilation_cache.enable()
-    params, saved, step, _ = read_model(args.workdir, args.step)
+    command_line.run(_complete, FLAGS)
+
+
+def _complete() -> None:
+    command_line.prepare_jax()
+    params, saved, step, _ = read_model(_WORKDIR.value, _STEP.value)
     config = ml_collections.ConfigDict(saved)
-    config.data.source = args.source or config.data.source
-    config.eval.num_examples = args.num_examples or config.eval.num_examples
-    config.eval.num_samples = args.num_samples or config.eval.num_samples
-    write_completions(config, params, args.output, args.split)
-    print(f"completions by step {step} of {args.workdir} are in {args.output}")
+    config.data.source = _SOURCE.value or config.data.source
+    config.eval.num_examples = _NUM_EXAMPLES.value or config.eval.num_examples
+    config.eval.num_samples = _NUM_SAMPLES.value or config.eval.num_samples
+    write_completions(config, params, _OUTPUT.value, _SPLIT.value)
+    print(f"completions by step {step} of {_WORKDIR.value} are in {_OUTPUT.value}")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import jax
 
 from benchmarks import programs
-from configs import cvae, paper
+from uctgan_jax.configs import cvae, paper
 
 
 def test_learns_from_reconstruction_and_kl_alone_as_much_as_uctgan_does():

@@ -9,15 +9,17 @@ import ml_collections
 import numpy as np
 import pytest
 
+from baselines.pic import complete as complete_program
 from baselines.pic import config as pic
 from baselines.pic import losses, training
+from baselines.pic import train as train_program
 from baselines.pic.complete import write_completions
 from baselines.pic.nets import PATHS, ShortLongAttention, build_networks
 from baselines.pic.sampling import complete, reconstruct
 from baselines.pic.train_step import Keys, generator_loss, kl_terms
 from benchmarks import programs
-from configs import paper
-from tests.conftest import assert_trees_equal, records
+from tests.conftest import assert_trees_equal, config_file, records, run_program
+from uctgan_jax.configs import paper
 from uctgan_jax.evaluation.compare import CompletionsFolder
 from uctgan_jax.nets import sample_code
 from uctgan_jax.nets.blocks import space_to_depth
@@ -275,6 +277,21 @@ def test_what_is_trained_for_falls(straight):
         assert last[f"loss/appearance_{path}"] < 0.8 * first[f"loss/appearance_{path}"]
         assert last[f"loss/discriminator_{path}"] < first[f"loss/discriminator_{path}"]
     assert last["held_out/prior"] > 0 and 0 < last["held_out/reconstruction_hole"] < 2
+
+
+def test_the_programs_train_and_complete(picture_folder, tmp_path):
+    options = [
+        f"--config={config_file(tiny_config(), tmp_path)}",
+        f"--config.data.source=folder:{picture_folder}",
+        "--config.num_train_steps=2",
+        f"--workdir={tmp_path / 'run'}",
+    ]
+    assert run_program(train_program.main, *options) == 0
+    assert len(records(tmp_path / "run")) == 2
+    options = [f"--workdir={tmp_path / 'run'}", f"--output={tmp_path / 'out'}", "--num_samples=1"]
+    assert run_program(complete_program.main, *options) == 0
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2
+    assert run_program(train_program.main, "--workdir=run", "--config=missing.py") == 2
 
 
 def test_writes_what_evaluate_compares(straight, tmp_path):

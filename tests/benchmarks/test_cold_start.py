@@ -38,7 +38,7 @@ def test_a_failing_command_is_not_timed():
 def test_saved_weights_load_without_the_packages_of_training(weights):
     program = (
         f"import sys; sys.path[0] = {str(cold_start.REPOSITORY)!r}\n"
-        "import inpaint\n"
+        "from uctgan_jax.programs import inpaint\n"
         f"inpaint.Inpainter.load({str(weights)!r})\n"
         "print(*{name.partition('.')[0] for name in sys.modules})\n"
     )

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from tests.conftest import run_program
 from uctgan_jax.data import prepare as prepare_module
 from uctgan_jax.data.prepare import prepare
 from uctgan_jax.data.sources import open_source, split_folder
@@ -100,9 +102,7 @@ def test_what_is_left_out_is_listed(pictures, tmp_path, monkeypatch, capsys):
     (pictures / "linked").symlink_to(tmp_path / "elsewhere")
     # A colon is part of a folder's name, for the source too.
     monkeypatch.chdir(tmp_path)
-    arguments = ["prepare", f"--input={pictures}", "--output=x:1", "--size=8"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    prepare_module.main()
+    assert run_program(prepare_module.main, f"--input={pictures}", "--output=x:1", "--size=8") == 0
     listed = dict(line.split("\t") for line in Path("x:1/skipped.txt").read_text().splitlines())
     assert listed == {
         "notes.txt": "not a picture by its ending",
@@ -118,12 +118,28 @@ def test_what_is_left_out_is_listed(pictures, tmp_path, monkeypatch, capsys):
         assert sum(sizes) == 61
 
 
-def test_mistakes_on_the_command_line_are_one_line(tmp_path, monkeypatch):
-    for value, message in (("", "the path is empty"), ("~nobody.here/x", "there is no user")):
-        arguments = ["prepare", f"--input={tmp_path}", f"--output={value}", "--size=8"]
-        monkeypatch.setattr(sys, "argv", arguments)
-        with pytest.raises(SystemExit, match=f"^prepare: .*{message}.*$"):
-            prepare_module.main()
+def test_shards_are_as_long_as_told(pictures, tmp_path):
+    output = tmp_path / "out"
+    options = [f"--input={pictures}", f"--output={output}", "--size=8", "--encoding=png"]
+    assert run_program(prepare_module.main, *options, "--shard_pictures=20") == 0
+    info = json.loads((output / "dataset_info.json").read_text())
+    assert max(int(n) for split in info["splits"] for n in split["shardLengths"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "message"),
+    [
+        (["--output="], 2, "--output=: the path is empty"),
+        (["--output=~nobody.here/x"], 2, "there is no user"),
+        (["--output=x", "--encoding=gif"], 2, "should be one of <jpeg|png>"),
+        (["--output=x", "--shard_pictures=0"], 2, "0 is not a positive integer"),
+        (["--output=x"], 1, "No pictures in"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_line(tmp_path, capfd, options, status, message):
+    assert run_program(prepare_module.main, f"--input={tmp_path}", "--size=8", *options) == status
+    error = capfd.readouterr().err
+    assert error.startswith("program.py: ") and message in error and error.count("\n") == 1
 
 
 def test_names_need_not_be_utf8(pictures, tmp_path):

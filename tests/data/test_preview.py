@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from configs import default
+from uctgan_jax.configs import default
 from uctgan_jax.data.preview import preview
 from uctgan_jax.images import write_image
 

@@ -4,9 +4,9 @@ import jax
 import numpy as np
 import pytest
 
-from configs import default
 from tests.conftest import TINY_MODEL
 from uctgan_jax import Inpainter
+from uctgan_jax.configs import default
 from uctgan_jax.evaluation import evaluate as evaluation
 from uctgan_jax.evaluation.cache import EvaluationCache
 from uctgan_jax.evaluation.extractors import Extractor, vgg16

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs import default
 from tests.conftest import TINY_MODEL, model_params
+from uctgan_jax.configs import default
 from uctgan_jax.nets import build_networks, sample_code
 from uctgan_jax.preprocess import normalize
 

@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
-from configs import prior as prior_config
 from tests.conftest import TINY_PRIOR, assert_trees_equal, model_params, records, run_config
 from uctgan_jax import Inpainter
 from uctgan_jax.config import ConfigMismatchError
+from uctgan_jax.configs import prior as prior_config
 from uctgan_jax.optimizers import make_optimizer
 from uctgan_jax.prior import build_prior
 from uctgan_jax.prior.training import PriorState, PriorTrainee, prior_step, train_prior

@@ -1,17 +1,16 @@
 """Prepares a folder of pictures for fast training: resized, cut square, in ArrayRecord files.
 
-    python -m uctgan_jax.data.prepare --input FOLDER --output DIR --size 256
+    python -m uctgan_jax.data.prepare --input=FOLDER --output=DIR --size=256
 
 writes a set that `data.source = "tfds:DIR"` and `tfds.builder_from_directory` open, with the splits
 of `sources.split_folder`. A picture is what `images.resize_and_crop` makes of it, as JPEG of
-quality 95 or, with `--encoding png`, without any loss, and keeps its relative path as `filename`.
+quality 95 or, with `--encoding=png`, without any loss, and keeps its relative path as `filename`.
 
 The work is done in shards by several processes. A shard is written whole or not at all, so a run
 that was killed goes on where it was when it is started again with the same arguments. Pictures
 that cannot be read, and whatever else is left out, are listed in `skipped.txt` with the reason.
 """
 
-import argparse
 import dataclasses
 import functools
 import hashlib
@@ -29,17 +28,39 @@ import cv2
 import numpy as np
 import simplejpeg
 import tensorflow_datasets as tfds
+from absl import flags
 from array_record.python.array_record_module import ArrayRecordWriter
 from tqdm import tqdm
 
-from uctgan_jax.command_line import forgiving_output
+from uctgan_jax import command_line
 from uctgan_jax.data.sources import split_folder
 from uctgan_jax.data.workers import check_main_is_guarded, cpu_count, map_in_processes
-from uctgan_jax.files import held_alone, typed_path, write_text
+from uctgan_jax.files import held_alone, write_text
 from uctgan_jax.images import read_image, resize_and_crop
 from uctgan_jax.picture_folders import LeftOut
 
 ENCODINGS = ("jpeg", "png")
+
+FLAGS = flags.FlagValues()
+_INPUT = command_line.define_path(
+    "input", None, "Folder of pictures, at any depth.", FLAGS, required=True
+)
+_OUTPUT = command_line.define_path(
+    "output", None, "New folder for the prepared set.", FLAGS, required=True
+)
+_SIZE = flags.DEFINE_integer(
+    "size", None, "Side of the pictures in pixels.", required=True, flag_values=FLAGS
+)
+_ENCODING = flags.DEFINE_enum(
+    "encoding", "jpeg", ENCODINGS, "The format; png loses nothing.", flag_values=FLAGS
+)
+_SHARD_PICTURES = flags.DEFINE_integer(
+    "shard_pictures",
+    None,
+    "Pictures in a file; by default a 64th of all, but 64 to 4096.",
+    lower_bound=1,
+    flag_values=FLAGS,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -285,18 +306,18 @@ def _finish(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Prepare a folder of pictures for training.")
-    parser.add_argument("--input", required=True, help="folder of pictures, at any depth")
-    parser.add_argument("--output", required=True, help="new folder for the prepared set")
-    parser.add_argument("--size", type=int, required=True, help="side of the pictures in pixels")
-    parser.add_argument("--encoding", choices=ENCODINGS, default="jpeg", help="png loses nothing")
-    args = parser.parse_args()
-    try:
-        folder, output = typed_path(args.input), typed_path(args.output)
-        summary = prepare(folder, output, size=args.size, encoding=args.encoding)
-    except (ValueError, OSError) as error:
-        line = str(error).partition("\n")[0]
-        raise SystemExit(f"prepare: {line}") from error
+    command_line.run(_prepare, FLAGS)
+
+
+def _prepare() -> None:
+    output = _OUTPUT.value
+    summary = prepare(
+        _INPUT.value,
+        output,
+        size=_SIZE.value,
+        encoding=_ENCODING.value,
+        shard_pictures=_SHARD_PICTURES.value,
+    )
     splits = ", ".join(f"{split} {count}" for split, count in summary["splits"].items())
     print(f"{output}: {splits} pictures, {summary['bytes'] / 1e6:.1f} MB")
     for kind in ("skipped", "left_out"):
@@ -310,5 +331,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    with forgiving_output():
-        main()
+    main()

@@ -6,13 +6,18 @@ Writes a contact sheet of the first examples of a run: picture, the picture with
 
 import numpy as np
 from absl import flags, logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from uctgan_jax import command_line
 from uctgan_jax.data.masks import MaskOptions
 from uctgan_jax.data.pipeline import train_batches
 from uctgan_jax.data.sources import open_source
 from uctgan_jax.images import contact_sheet, write_image
+
+FLAGS = flags.FlagValues()
+_CONFIG = command_line.define_config("The configuration of the run.", FLAGS, required=True)
+_OUTPUT = command_line.define_path("output", "preview.png", "The picture to write.", FLAGS)
+_COUNT = flags.DEFINE_integer("count", 16, "How many examples.", lower_bound=1, flag_values=FLAGS)
 
 
 def preview(config: ConfigDict, count: int) -> np.ndarray:
@@ -45,16 +50,11 @@ def preview(config: ConfigDict, count: int) -> np.ndarray:
     return contact_sheet(rows, labels=labels * columns)
 
 
-def main(argv: list[str]) -> None:
+def _preview() -> None:
     logging.set_verbosity(logging.WARNING)
-    write_image(flags.FLAGS.output, preview(flags.FLAGS.config, flags.FLAGS.count))
-    print(f"wrote {flags.FLAGS.output}")
+    write_image(_OUTPUT.value, preview(_CONFIG.value, _COUNT.value))
+    print(f"wrote {_OUTPUT.value}")
 
 
 if __name__ == "__main__":
-    # Not at import: flags are global, and other programs have a --config of their own.
-    config_flags.DEFINE_config_file("config", None, "The configuration of the run.")
-    flags.DEFINE_string("output", "preview.png", "The picture to write.")
-    flags.DEFINE_integer("count", 16, "How many examples.", lower_bound=1)
-    flags.mark_flags_as_required(["config"])
-    command_line.run(main)
+    command_line.run(_preview, FLAGS)

@@ -12,15 +12,19 @@ from absl import flags
 
 from uctgan_jax import command_line
 from uctgan_jax.export.export_model import check_output, export_model
-from uctgan_jax.files import typed_path
 from uctgan_jax.inpainting.inpainter import Inpainter
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "The model, as for inpaint.py.")
-_OUTPUT = flags.DEFINE_string("output", None, "A .stablehlo or .onnx file, or a folder.")
+FLAGS = flags.FlagValues()
+_CHECKPOINT = command_line.define_path(
+    "checkpoint", None, "The model, as for inpaint.py.", FLAGS, required=True
+)
+_OUTPUT = command_line.define_path(
+    "output", None, "A .stablehlo or .onnx file, or a folder.", FLAGS, required=True
+)
 
 
-def main(argv: list[str]) -> None:
-    output = typed_path(_OUTPUT.value)
+def _export() -> None:
+    output = _OUTPUT.value
     check_output(output)  # before the model is loaded
     inpainter = Inpainter.load(_CHECKPOINT.value)
     if output.suffix == ".onnx":
@@ -31,5 +35,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.mark_flags_as_required(["checkpoint", "output"])
-    command_line.run(main)
+    command_line.run(_export, FLAGS)

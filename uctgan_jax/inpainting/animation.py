@@ -32,6 +32,8 @@ def write_walk(path: str | Path, frames: np.ndarray) -> None:
         raise ValueError(f"frames ({frames.dtype} {frames.shape}) must be uint8 [2 ..., H, W, 3]")
     some = np.linspace(0, len(frames) - 1, min(len(frames), _PALETTE_FRAMES)).astype(int)
     palette = Image.fromarray(np.concatenate(frames[some])).quantize(256)
+    colours = palette.getpalette()
+    assert colours is not None  # which `quantize` has given it
     constant = (frames == frames[0]).all(axis=(0, 3))
     first = None
     pictures = []
@@ -39,7 +41,7 @@ def write_walk(path: str | Path, frames: np.ndarray) -> None:
         indices = np.asarray(Image.fromarray(frame).quantize(palette=palette))
         first = indices if first is None else first
         picture = Image.fromarray(np.where(constant, first, indices), "P")
-        picture.putpalette(palette.getpalette())
+        picture.putpalette(colours)
         pictures.append(picture)
     durations = [_PAUSE_MS, *[_FRAME_MS] * (len(frames) - 2)]
     with write_atomically(Path(path)) as file:

@@ -24,8 +24,8 @@ _NEIGHBOURS = np.array([[0, 1, 0], [1, 0, 1], [0, 1, 0]], np.float32) / 4
 
 
 def paste(
-    results: Sequence[np.ndarray],
-    generated: Sequence[np.ndarray],
+    results: Sequence[np.ndarray] | np.ndarray,
+    generated: Sequence[np.ndarray] | np.ndarray,
     image: np.ndarray,
     hole: np.ndarray,
     window: Window,
@@ -48,26 +48,30 @@ def paste(
     # One pixel of the model: finer differences say nothing of the colour.
     rim = max(1, round(max(height, width) / size))
     # The core with its rim, in the picture and in the window.
-    region, inner = [], []
-    for core, box in zip(window.core, window.box, strict=True):
-        start, stop = max(core.start - rim, box.start), min(core.stop + rim, box.stop)
-        region.append(slice(start, stop))
-        inner.append(slice(start - box.start, stop - box.start))
-    region, inner = tuple(region), tuple(inner)
+    region = tuple(
+        slice(max(core.start - rim, box.start), min(core.stop + rim, box.stop))
+        for core, box in zip(window.core, window.box, strict=True)
+    )
+    inner = tuple(
+        slice(edge.start - box.start, edge.stop - box.start)
+        for edge, box in zip(region, window.box, strict=True)
+    )
     core = tuple(
         slice(core.start - outer.start, core.stop - outer.start)
         for core, outer in zip(window.core, region, strict=True)
     )
     rim_matcher = RimMatcher(image[region], hole[region], rim)
     weights = window.weights
-    is_only = pasted is None or not pasted[window.core][weights > 0].any()
+    share = None  # of this window, where others have been pasted
     if pasted is not None:
+        are_others = pasted[window.core][weights > 0].any()
         pasted[window.core] += weights
+        if are_others:
+            share = weights / np.maximum(pasted[window.core], 1, dtype=np.float32)
     for result, picture in zip(results, generated, strict=True):
         matched = rim_matcher(resize(picture[inside], height, width)[inner])[core]
         target = result[window.core]
-        if not is_only:
-            share = weights / np.maximum(pasted[window.core], 1, dtype=np.float32)
+        if share is not None:
             matched = target + share[..., None] * (matched - target.astype(np.float32))
             matched = np.rint(matched).astype(np.uint8)
         np.copyto(target, matched, where=weights[..., None] > 0)

@@ -91,7 +91,7 @@ def hole_of(coverage: np.ndarray, grow: int = 0) -> np.ndarray:
     if grow:
         reach = min(grow, max(hole.shape))
         for shape in ((1, 2 * reach + 1), (2 * reach + 1, 1)):
-            hole = cv2.dilate(hole, np.ones(shape, np.uint8))
+            hole = np.asarray(cv2.dilate(hole, np.ones(shape, np.uint8)), np.uint8)
     if hole.all():
         grown = f" once it is grown by {grow} pixels" if grow else ""
         raise ValueError(f"the mask is full{grown}: a picture needs known pixels to be completed")

@@ -101,7 +101,7 @@ def complete_file(
     output = Path(output)
     names = [_file_name(number) for number in range(len(instances) or num_samples)]
     check_walk(walk, len(names))
-    options = dict(
+    options: dict[str, Any] = dict(
         num_samples=len(names),
         seed=int(seed),
         temperature=float(temperature),
@@ -226,7 +226,7 @@ def complete_folder(
             share = itertools.islice(pairs, index, None, count)
             total = len(range(index, len(pairs), count)) if isinstance(pairs, Sized) else None
             counts, failed, stopped = _complete_all(inpainter, share, total, output, options)
-        left_out = {}
+        left_out: dict[str, str] = {}
         # All processes have seen the same.
         for item in getattr(pairs, "left_out", ()) if index == 0 else ():
             (failed if item.is_lost else left_out)[str(item.path)] = item.reason
@@ -359,7 +359,7 @@ def _grid(
     shown = min(len(completions), _GRID_COLUMNS * _GRID_ROWS)
     columns = min(shown, _GRID_COLUMNS)
     blank = np.full((1, 1, 3), 255, np.uint8)
-    rows = []
+    rows: list[list[np.ndarray]] = []
     for start in range(0, shown, columns):
         part = slice(start, min(start + columns, shown))
         given = [blank, blank] if rows else [image, np.where(hole > 0, np.uint8(128), image)]
@@ -378,8 +378,10 @@ def _walk_frames(
     scale = min(max(longest, _WALK_SIDES[0]), _WALK_SIDES[1]) / longest
     height, width = (max(1, round(n * scale)) for n in image.shape[:2])
     frames = []
+    start, end = ends
+    walk = interpolate(start, end, _WALK_STEPS)
     # A few at a time: of large pictures, only small ones are held together.
-    for codes in np.split(interpolate(*ends, _WALK_STEPS), _WALK_STEPS // _WALK_STEPS_AT_ONCE):
+    for codes in np.split(walk, _WALK_STEPS // _WALK_STEPS_AT_ONCE):
         completions = inpainter.complete(image, coverage, grow=grow, codes=codes).images
         frames += [resize(completion, height, width) for completion in completions]
     return np.stack(frames)

@@ -129,7 +129,7 @@ def _encode(pixels: np.ndarray) -> bytes:
 
 def _read_chunks(data: bytes) -> dict[bytes, bytes]:
     """What a file says of its pixels, as the chunks of a PNG (its specification, section 11.3)."""
-    chunks = {}
+    chunks: dict[bytes, bytes] = {}
     raw_exif = None
     if data.startswith(PNG):
         for kind, content in png_chunks(data):

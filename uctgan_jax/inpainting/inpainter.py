@@ -221,11 +221,11 @@ class Inpainter:
             ValueError: if there are none, one has another type or shape, or the hole is empty or
                 covers everything.
         """
-        images, hole = _check_instances(images), hole_of(coverage_of_array(mask))
+        pictures, hole = _check_instances(images), hole_of(coverage_of_array(mask))
         windows = place_windows(hole, self.image_size, self._hole_share())
         window = windows[largest_hole(windows)]
         blank = np.zeros((*hole.shape, 3), np.uint8)
-        return self._project_squares(images, view(blank, hole, window.box, self.image_size)[1])
+        return self._project_squares(pictures, view(blank, hole, window.box, self.image_size)[1])
 
     def _project_squares(self, images: Sequence[np.ndarray], mask: np.ndarray) -> np.ndarray:
         """`project` with the mask as the model sees it, uint8 [S, S, 1]."""
@@ -323,6 +323,7 @@ class Inpainter:
         main = largest_hole(windows)
         if instances is not None:
             codes = self._project_squares(instances, views[main][1])
+        assert codes is not None
         generated = next(self._generate([views[main]], codes))
         realism, distances = self._judge_candidates(*views[main], generated)
         if select is not None:
@@ -511,7 +512,7 @@ def _check_inputs(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.n
     return image, coverage
 
 
-def _check_instances(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _check_instances(images: Sequence[np.ndarray] | np.ndarray) -> list[np.ndarray]:
     """Pictures of any size, uint8 [h, w, 3] each, or a ValueError."""
     if not np.iterable(images):
         raise ValueError(f"images ({images!r}) must be a list of pictures, uint8 [h, w, 3]")

@@ -49,23 +49,23 @@ class Pairs:
 
     def __iter__(self) -> Iterator[Pair]:
         self.left_out.clear()
-        images = PictureIndex(self.images)
-        masks = None if isinstance(self.masks, InputFile) else PictureIndex(self.masks)
+        images, masks = PictureIndex(self.images), self.masks
+        mask_index = images if isinstance(masks, InputFile) else PictureIndex(masks)
         for file in pictures_under(self.images, self.left_out):
             name = picture_name(file, self.images)
             images.find(name)  # complains about two of one name
-            if masks is None:
-                if file.name == self.masks.path.name and file.samefile(self.masks.path):
+            if isinstance(masks, InputFile):
+                if file.name == masks.path.name and file.samefile(masks.path):
                     self.left_out.append(LeftOut(file, "the mask itself"))
                 else:
-                    yield Pair(name, file, self.masks)
-            elif self.masks != self.images:
-                yield Pair(name, file, masks.find_mask(name))
+                    yield Pair(name, file, masks)
+            elif masks != self.images:
+                yield Pair(name, file, mask_index.find_mask(name))
             elif not _is_mask_of(images, name):
                 yield Pair(name, file, images.find(name + MASK_ENDING))
-        if masks is not None and self.masks != self.images:
-            for file in pictures_under(self.masks, self.left_out):
-                name = picture_name(file, self.masks)
+        if not isinstance(masks, InputFile) and masks != self.images:
+            for file in pictures_under(masks, self.left_out):
+                name = picture_name(file, masks)
                 if images.find(name) is None and not _is_mask_of(images, name):
                     self.left_out.append(LeftOut(file, "a mask of no picture"))
 

@@ -58,11 +58,9 @@ def place_windows(hole: np.ndarray, size: int, hole_share: float) -> list[Window
     """
     depth = cv2.distanceTransform(hole, cv2.DIST_L2, 3)  # from each hole pixel to a known one
     smallest = size
-    while True:
-        windows = _place(hole, depth, smallest, hole_share)
-        if windows is not None or smallest >= max(hole.shape):
-            return windows
+    while (windows := _place(hole, depth, smallest, hole_share)) is None:
         smallest *= 2
+    return windows
 
 
 def whole(hole: np.ndarray) -> Window:
@@ -108,8 +106,8 @@ def _place(
     areas = ndimage.sum_labels(_block_sum(hole, block), labels, numbers)
     groups = []
     for label, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
-        box = (rows.start, columns.start, rows.stop, columns.stop)
-        top, left, bottom, right = (block * edge for edge in box)
+        edges = (rows.start, columns.start, rows.stop, columns.stop)
+        top, left, bottom, right = (block * edge for edge in edges)
         bottom, right = min(bottom, height), min(right, width)
         extent = max(bottom - top, right - left)
         area, thickness = areas[label - 1], 2 * deepest[label - 1]
@@ -128,11 +126,11 @@ def _place(
             weights = _tent(hole[core].shape, overlap) * (own[labels[cells]] & (hole[core] > 0))
             if weights.any():
                 inner = hole_box(weights[..., None])
-                core = tuple(
+                rows, columns = (
                     slice(outer.start + edge.start, outer.start + edge.stop)
                     for outer, edge in zip(core, inner, strict=True)
                 )
-                windows.append(Window(box, core, weights[inner]))
+                windows.append(Window(box, (rows, columns), weights[inner]))
                 if len(windows) > _MOST_WINDOWS and smallest < max(hole.shape):
                     return None
     return windows
@@ -181,13 +179,9 @@ def _merge(groups: list[_Group], shape: tuple[int, int]) -> Iterator[_Group]:
         members[i] = True
         free &= ~members
         joined = edges[members]
-        yield _Group(
-            tuple(groups[j].labels[0] for j in np.flatnonzero(members)),
-            *joined[:, :2].min(0),
-            *joined[:, 2:].max(0),
-            group.side,
-            group.is_long,
-        )
+        labels = tuple(groups[j].labels[0] for j in np.flatnonzero(members))
+        (top, left), (bottom, right) = joined[:, :2].min(0), joined[:, 2:].max(0)
+        yield _Group(labels, top, left, bottom, right, group.side, group.is_long)
 
 
 def _boxes(group: _Group, shape: tuple[int, int]) -> Iterator[tuple[Box, Box, int]]:
@@ -236,7 +230,8 @@ def _box(
         span = min(side, length)
         start = min(max(round(center - span / 2), 0), length - span)
         edges.append(slice(start, start + span))
-    return tuple(edges)
+    rows, columns = edges
+    return rows, columns
 
 
 def _tent(shape: tuple[int, int], overlap: int) -> np.ndarray:
@@ -286,4 +281,5 @@ def seen(box: Box, size: int) -> Box:
         span = max(1, round(size * length / max(lengths)))
         start = (size - span) // 2
         inner.append(slice(start, start + span))
-    return tuple(inner)
+    rows, columns = inner
+    return rows, columns

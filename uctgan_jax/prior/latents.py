@@ -25,7 +25,9 @@ PyTree = Any
 Latents = dict[str, np.ndarray]
 
 
-def encode(networks: Networks, params: PyTree, batch: Mapping[str, jax.Array]) -> Latents:
+def encode(
+    networks: Networks, params: PyTree, batch: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
     """What the prior learns from, of each picture of a batch.
 
     Args:
@@ -103,7 +105,7 @@ def latent_batches(
         yield batch | {"index": (own + number * batch_size).astype(np.uint32)}
 
 
-def gather_conditions(latents: Latents, batch_size: int, most: int) -> np.ndarray:
+def gather_conditions(latents: Mapping[str, np.ndarray], batch_size: int, most: int) -> np.ndarray:
     """The conditions of the first `most` pictures, or of all: float16 [M, D], of all processes."""
     from jax.experimental import multihost_utils
 

@@ -1,0 +1,33 @@
+"""Trains UCTGAN:
+
+    python train.py --config=configs/paper.py --workdir=DIR --config.data.source=folder:PATH
+
+Each field of the config can be changed by `--config.FIELD=VALUE`. Started again with the same
+workdir, training goes on from the newest checkpoint. On several hosts every one of them runs this
+command, with `--distributed` where the environment names the others (TPU pods, SLURM), else with
+`--coordinator_address`, `--num_processes` and `--process_id`.
+
+Without a checkout the program is `uctgan-train`, with the same flags and configs.
+"""
+
+from absl import flags
+
+from uctgan_jax import command_line
+
+FLAGS = flags.FlagValues()
+_CONFIG = command_line.define_config("The configuration of the run.", FLAGS, required=True)
+_WORKDIR = command_line.define_path(
+    "workdir", None, "Folder of checkpoints, logs and samples.", FLAGS, required=True
+)
+command_line.define_process_flags(FLAGS)
+
+
+def main() -> None:
+    command_line.run(_train, FLAGS)
+
+
+def _train() -> None:
+    with command_line.training(FLAGS):
+        from uctgan_jax.training import train
+
+        train(_CONFIG.value, _WORKDIR.value)
