@@ -207,11 +207,12 @@ class TestWalk:
         np.testing.assert_array_equal(middle[mask == 0], image[mask == 0])
 
 
-def test_examples_are_portraits_with_a_hole_in_the_face():
-    found = examples(32)
+@pytest.mark.parametrize(("source", "side"), [("avatars", 32), ("folder:faces", 64)])
+def test_examples_are_portraits_with_a_hole_in_the_face(source, side):
+    found = examples(source, 32)
     assert len(found) > 3
     for picture, mask in found:
-        assert picture.pixels.shape == (32, 32, 3) and mask.shape == (32, 32)
+        assert picture.pixels.shape == (side, side, 3) and mask.shape == (side, side)
         assert 0.2 < mask.mean() < 0.4 and picture.pixels[mask > 0].std() > 20
 
 

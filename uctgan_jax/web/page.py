@@ -44,7 +44,7 @@ class _Page:
 
     def __init__(self, inpainter: Inpainter):
         self.inpainter = inpainter
-        self.examples = examples(inpainter.image_size)
+        self.examples = examples(inpainter.config.data.source, inpainter.image_size)
         with gr.Blocks(
             title="UCTGAN",
             analytics_enabled=False,
