@@ -1,4 +1,4 @@
-"""Photographs of faces at 64 px, on two CPU cores.
+"""Photographs of faces at 64 px, on two CPU cores: the recipe of the bundled `faces64`.
 
     python train.py --config=configs/faces64.py --workdir=runs/faces64 \\
         --config.data.source=folder:PATH
@@ -12,11 +12,14 @@ from uctgan_jax.configs import default
 def get_config() -> ml_collections.ConfigDict:
     config = default.get_config(image_size=64)
     config.batch_size = 32
-    config.num_train_steps = 100_000
+    config.num_train_steps = 2_500
+    config.reconstruction_steps = 500
+    config.optimizer.decay_share = 0.2
     config.mask.kind = "center,box"
     config.mask.hole_share = (0.15, 0.3)
     config.data.num_threads = 2
-    config.log_every_steps = 50
-    config.checkpoint_every_steps = 250
-    config.sample_every_steps = 500
+    config.log_every_steps = 20
+    config.checkpoint_every_steps = 100
+    config.sample_every_steps = 100
+    config.eval.num_samples = 8
     return config
