@@ -16,7 +16,7 @@ command_line.define_process_flags()
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
-    with command_line.training("baselines.pic.train"):
+    with command_line.training():
         from baselines.pic.training import train
 
         train(_CONFIG.value, _WORKDIR.value)
