@@ -3,7 +3,8 @@
     python -m baselines.pic.complete --workdir=DIR --output=FOLDER
 
 Pictures, holes and counts are those of the run's config (`eval`). They have to be those that
-`evaluate.py` measures on: same source, same masks, same `eval.seed`, and both counts.
+`evaluate.py` measures on: same source, same masks, same `eval.seed`, and both counts. For the table
+of `benchmarks.photographs` give `--centre_hole --num_samples=8`.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ def main() -> None:
     parser.add_argument("--source", help="other pictures, as folder:PATH")
     parser.add_argument("--num_examples", type=int, help="pictures, from the first on")
     parser.add_argument("--num_samples", type=int, help="completions of each")
+    parser.add_argument("--centre_hole", action="store_true", help="of half the side, in all")
     args = parser.parse_args()
     cpu_flags.set_best()
     compilation_cache.enable()
@@ -87,6 +89,8 @@ def main() -> None:
     config.data.source = args.source or config.data.source
     config.eval.num_examples = args.num_examples or config.eval.num_examples
     config.eval.num_samples = args.num_samples or config.eval.num_samples
+    if args.centre_hole:
+        config.mask.update(kind="center", hole_share=(0.25, 0.25))
     write_completions(config, params, args.output, args.split)
     print(f"completions by step {step} of {args.workdir} are in {args.output}")
 
