@@ -14,7 +14,8 @@ Of the rows without training
   alone can be much better than this row's, as these are real faces; but they fit nowhere.
 
 `--best_of_100` adds LPIPS to the truth, best of 100, on the first 200 pictures, of every row that
-has several answers; of a program's, `--completions_of_100=NAME=FOLDER` has them.
+has several answers; of a program's, `--completions_of_100=NAME=FOLDER` has them. All runs on the
+first device.
 
 `--output` (out/photographs, which git ignores) gets `photographs.json`, `photographs.md` and
 `contact_sheet.png`. The sheet shows the pictures of the data set: of real people, it is not to be
@@ -157,7 +158,7 @@ def model_row(name: str, workdir: str, config: ml_collections.ConfigDict) -> Row
         FileNotFoundError: there is no such model.
         ValueError: it is for pictures of another side.
     """
-    inpainter = Inpainter.load(typed_path(workdir))
+    inpainter = Inpainter.load(typed_path(workdir)).on_device(jax.local_devices()[0])
     if inpainter.image_size != config.image_size:
         raise ValueError(
             f"--model={name}={workdir} is a model for {inpainter.image_size} px, but --image_size"
@@ -221,7 +222,7 @@ def measure(
         protocol = CompletionProtocol(
             changed, pictures, extractor=extractor, cache_folder=cache_folder
         )
-        return protocol.measure(system, jax.local_devices())
+        return protocol.measure(system, jax.local_devices()[:1])
 
     for row in rows:
         part = run(row.system, vgg16, num_samples=row.num_answers)
@@ -266,17 +267,17 @@ def time_rows(rows: Sequence[Row], test_set: TestSet, *, seconds: float) -> dict
 def make_sheet(rows: Sequence[Row], test_set: TestSet) -> np.ndarray:
     """The first pictures with up to three completions by every row, uint8 [H, W, 3]."""
     shown = range(min(_NUM_SHOWN, test_set.num_examples))
-    columns: dict[str, list[np.ndarray]] = {}
+    labels, columns = ["masked", "truth"], []
     for row in rows:
         pictures = complete_pictures(row.system.complete, test_set.batches(), shown)
         images, masks, completions = (
             np.stack(arrays) for arrays in zip(*(pictures[i] for i in shown), strict=True)
         )
-        columns.setdefault("masked", np.where(masks == 1, np.uint8(128), images))
-        columns.setdefault("truth", images)
+        columns = columns or [np.where(masks == 1, np.uint8(128), images), images]
         for k in range(min(row.num_answers, _SHOWN_SAMPLES)):
-            columns[f"{row.system.name} {k + 1}" if k else row.system.name] = completions[:, k]
-    return contact_sheet(list(zip(*columns.values(), strict=True)), labels=list(columns))
+            labels.append(f"{row.system.name} {k + 1}" if k else row.system.name)
+            columns.append(completions[:, k])
+    return contact_sheet(list(zip(*columns, strict=True)), labels=labels)
 
 
 def table(report: Mapping[str, Any]) -> str:
