@@ -197,9 +197,8 @@ def folder_row(name: str, folder: str, folder_of_many: str | None, test_set, ima
 def measure(
     rows: Sequence[Row],
     config: ml_collections.ConfigDict,
+    test_set: TestSet,
     *,
-    split: str,
-    num_examples: int,
     cache_folder: Path,
     best_of_many: bool,
 ) -> dict[str, dict[str, Any]]:
@@ -208,35 +207,38 @@ def measure(
     Args:
         rows: what to measure.
         config: of the pictures, holes and counts.
-        split: of the pictures.
-        num_examples: how many there are.
+        test_set: the pictures.
         cache_folder: for measurements, held by this process alone.
         best_of_many: whether to measure the best of `MANY`.
     """
     vgg16, report = extractors.vgg16(), {}
 
-    def run(system: System, extractor: extractors.Extractor | None, **changes: int) -> dict:
+    def run(system, pictures: TestSet, extractor: extractors.Extractor | None, **changes) -> dict:
         changed = config.copy_and_resolve_references()
         changed.eval.update(changes)
-        pictures = open_test_set(changed, split)
         protocol = CompletionProtocol(
             changed, pictures, extractor=extractor, cache_folder=cache_folder
         )
         return protocol.measure(system, jax.local_devices()[:1])
 
     for row in rows:
-        part = run(row.system, vgg16, num_samples=row.num_answers)
+        part = run(row.system, test_set, vgg16, num_samples=row.num_answers)
         if row.num_answers == 1:
             part["figures"]["diversity"] = dict.fromkeys(DIVERSITY, 0.0)
         kept = ("figures", "sets", "variants", "num_samples")
         report[row.system.name] = {key: part[key] for key in kept}
-    for row in rows:
-        if best_of_many and row.of_many is not None:
-            counts = dict(num_examples=num_of_many(num_examples), num_samples=MANY)
-            # One pair of completions: their diversity is known from K of them.
-            part = run(row.of_many, None, **counts, num_pairs=1, batch_size=2)
-            best = part["figures"]["samples"]["lpips"]["best_of_k"]
-            report[row.system.name]["lpips_best_of_100"] = best
+    if best_of_many:
+        count = num_of_many(test_set.num_examples)
+        # Few pictures at once: each is completed many times.
+        first = TestSet(
+            functools.partial(test_set.batches, num_examples=count, batch_size=2), count
+        )
+        for row in rows:
+            if row.of_many is not None:
+                # One pair of completions: their diversity is known from K of them.
+                part = run(row.of_many, first, None, num_samples=MANY, num_pairs=1)
+                best = part["figures"]["samples"]["lpips"]["best_of_k"]
+                report[row.system.name]["lpips_best_of_100"] = best
     return report
 
 
@@ -417,8 +419,7 @@ def run(arguments: argparse.Namespace) -> None:
         measured = measure(
             rows,
             config,
-            split=arguments.split,
-            num_examples=test_set.num_examples,
+            test_set,
             cache_folder=cache_folder,
             best_of_many=arguments.best_of_100,
         )
