@@ -49,6 +49,9 @@ _NUM_EXAMPLES = flags.DEFINE_integer(
 _NUM_SAMPLES = flags.DEFINE_integer(
     "num_samples", None, "Completions of each.", lower_bound=1, flag_values=FLAGS
 )
+_CENTRE_HOLE = flags.DEFINE_bool(
+    "centre_hole", False, "A hole of half the side in the middle of all.", flag_values=FLAGS
+)
 
 
 def write_completions(
@@ -100,6 +103,8 @@ def _complete() -> None:
     config.data.source = _SOURCE.value or config.data.source
     config.eval.num_examples = _NUM_EXAMPLES.value or config.eval.num_examples
     config.eval.num_samples = _NUM_SAMPLES.value or config.eval.num_samples
+    if _CENTRE_HOLE.value:
+        config.mask.update(kind="center", hole_share=(0.25, 0.25))
     write_completions(config, params, _OUTPUT.value, _SPLIT.value)
     print(f"completions by step {step} of {_WORKDIR.value} are in {_OUTPUT.value}")
 

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,18 +161,35 @@ class CompletionProtocol:
                 merge_files(folder)
                 return self._report(inpainter, earlier, folders)
 
+    def measure(self, system: System, devices: Sequence[jax.Device]) -> dict:
+        """A system's part of the report, see `evaluate`, with `shown`: see `choose_pictures`.
+
+        Only for a cache folder that no other evaluation uses.
+
+        Args:
+            system: what completes.
+            devices: to measure on.
+
+        Raises:
+            ValueError: as `evaluate`.
+        """
+        part, measurements = evaluate(
+            system.complete, self._test_set.batches(), **self._arguments(system, devices)
+        )
+        return part | {"shown": choose_pictures(measurements)}
+
     def _report(self, inpainter, earlier, folders) -> tuple[dict, dict[str, np.ndarray]]:
         *before, own = self._systems(inpainter, earlier, {})
         points = [
-            at_step(checkpoint, self._measure(system, inpainter.devices))
+            at_step(checkpoint, self.measure(system, inpainter.devices))
             for checkpoint, system in zip(earlier, before, strict=True)
         ]
-        report = self._measure(own, inpainter.devices)
+        report = self.measure(own, inpainter.devices)
         if points:
             report["training"] = [*points, at_step(inpainter, report)]
         sheets = self._sheets(own, report)
         for system in self._systems(inpainter, [], folders)[1:]:
-            part = self._measure(system, inpainter.devices)
+            part = self.measure(system, inpainter.devices)
             kept = ("figures", "by_hole_share", "sets", "shown")
             compared = {key: part[key] for key in kept if key in part}
             report.setdefault("compared", {})[system.name] = compared | {"digest": system.digest}
@@ -193,13 +210,6 @@ class CompletionProtocol:
     def _system(self, name: str, inpainter: Inpainter) -> System:
         complete = model(inpainter, self._options["num_samples"], self._options["seed"])
         return System(name, inpainter.digest, complete, inpainter.reconstruct)
-
-    def _measure(self, system: System, devices) -> dict:
-        """A system's part of the report."""
-        part, measurements = evaluate(
-            system.complete, self._test_set.batches(), **self._arguments(system, devices)
-        )
-        return part | {"shown": choose_pictures(measurements)}
 
     def _measure_share(self, system: System, devices) -> None:
         """Puts what this process measures into the cache."""
