@@ -13,7 +13,7 @@ from PIL import Image
 from uctgan_jax.images import write_image
 from uctgan_jax.inpainting.image_file import Picture
 from uctgan_jax.web import drawing, pictures
-from uctgan_jax.web.examples import examples
+from uctgan_jax.web.examples import examples, subject
 from uctgan_jax.web.page import build_page
 
 
@@ -214,6 +214,11 @@ def test_examples_are_portraits_with_a_hole_in_the_face(source, side):
     for picture, mask in found:
         assert picture.pixels.shape == (side, side, 3) and mask.shape == (side, side)
         assert 0.2 < mask.mean() < 0.4 and picture.pixels[mask > 0].std() > 20
+
+
+def test_the_page_says_what_the_model_completes():
+    assert subject("avatars") == "cartoon portraits"
+    assert subject("folder:mine") == "pictures like those that it was trained on"
 
 
 def test_the_page_sends_nothing_home_and_shows_no_api(inpainter):

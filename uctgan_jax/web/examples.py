@@ -12,6 +12,12 @@ PORTRAITS = Path(uctgan_jax.__file__).parent / "portraits" / "test"
 
 Example = tuple[Picture, np.ndarray]
 
+# What models know, by `data.source` of their configs.
+_SUBJECTS = {
+    "avatars": "cartoon portraits",
+    "folder:faces128": "photographs of faces from the front",
+}
+
 # Some of the test portraits, chosen to differ.
 _CARTOONS = (11, 15, 0, 28, 45, 53)
 
@@ -28,6 +34,11 @@ def examples(source: str, size: int) -> list[Example]:
         `avatars`.
     """
     return _cartoons(size) if source == "avatars" else _photographs()
+
+
+def subject(source: str) -> str:
+    """What a model is good for, to stand after "it completes"."""
+    return _SUBJECTS.get(source, "pictures like those that it was trained on")
 
 
 def _photographs() -> list[Example]:

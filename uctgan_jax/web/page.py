@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import secrets
+import time
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -16,7 +17,7 @@ from uctgan_jax.inpainting.image_file import Picture, with_completion, write_pic
 from uctgan_jax.inpainting.inpainter import Inpainter
 from uctgan_jax.web import pictures
 from uctgan_jax.web.drawing import NUM_SAMPLES, REFERENCE, WALK_STEPS, Drawing, draw, walk
-from uctgan_jax.web.examples import examples
+from uctgan_jax.web.examples import examples, subject
 
 CACHE_SECONDS = 3600  # written pictures and left sessions are forgotten after this
 SELECT_LABELS = {
@@ -44,7 +45,8 @@ class _Page:
 
     def __init__(self, inpainter: Inpainter):
         self.inpainter = inpainter
-        self.examples = examples(inpainter.config.data.source, inpainter.image_size)
+        source, size = inpainter.config.data.source, inpainter.image_size
+        self.examples = examples(source, size)
         with gr.Blocks(
             title="UCTGAN",
             analytics_enabled=False,
@@ -53,7 +55,8 @@ class _Page:
             self.add_states()
             gr.Markdown(
                 "# One picture, many completions\n"
-                "Brush over a part of a picture: the model draws it anew, each time differently.",
+                "Brush over a part of a picture: the model draws it anew, each time differently."
+                f" It completes {subject(source)}, in parts of {size} pixels a side.",
                 elem_classes="title",
             )
             with gr.Row(equal_height=False, elem_classes="panes"):
@@ -152,6 +155,7 @@ class _Page:
             interactive=False,
             elem_id="completions",
         )
+        self.time = gr.Markdown(elem_id="time")
         self.others = gr.Button("Draw others", interactive=False)
 
     def add_keeping(self) -> None:
@@ -187,6 +191,7 @@ class _Page:
             self.brush,
             self.drawing,
             self.gallery,
+            self.time,
             self.others,
             self.keeping,
         ]
@@ -205,7 +210,7 @@ class _Page:
             *(self.picture, self.brush, self.grow),
             *(self.number, self.seed, self.select, self.reference),
         ]
-        completed = [self.drawing, self.gallery, self.others, self.keeping]
+        completed = [self.drawing, self.gallery, self.time, self.others, self.keeping]
         options = dict(show_progress_on=self.gallery, **_MODEL)
         self.go.click(None, js=_scroll_to("completions"), **_PLAIN)
         self.go.click(_told(self.complete), given, completed, **options)
@@ -241,6 +246,7 @@ class _Page:
             self.brush: gr.HTML(value=hole, picture=pictures.data_url(shown, "jpeg")),
             self.drawing: None,
             self.gallery: gr.Gallery([], selected_index=None),
+            self.time: "",
             self.others: gr.Button(interactive=False),
             self.keeping: gr.Column(visible=False),
         }
@@ -287,6 +293,7 @@ class _Page:
         _check_kept(picture)
         mask = pictures.brushed_hole(brushed, *picture.pixels.shape[:2], grow=grow)
         progress(0.1, desc=f"Drawing {num_samples} completions")
+        start = time.perf_counter()
         drawing, completions = draw(
             self.inpainter,
             picture,
@@ -296,6 +303,7 @@ class _Page:
             select=select or None,
             reference=reference,
         )
+        seconds = time.perf_counter() - start
         progress(0.8, desc="Bringing them here")
         tiles = [
             (pictures.view(completion), name)
@@ -304,6 +312,7 @@ class _Page:
         return {
             self.drawing: drawing,
             self.gallery: gr.Gallery(tiles, selected_index=None),
+            self.time: f"{len(tiles)} completions in {seconds:.2f} s",
             self.others: gr.Button(interactive=True),
             self.keeping: gr.Column(visible=False),
         }

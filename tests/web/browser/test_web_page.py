@@ -150,6 +150,7 @@ def test_from_an_upload_to_a_downloaded_completion(page, server, picture):
 
 def test_an_example_is_ready_and_others_can_be_drawn(page):
     complete(page)
+    expect(page.locator("#time")).to_contain_text(re.compile(r"4 completions in \d+\.\d\d s"))
     before = gallery(page)
     first = page.locator("#completions img").first
     source = first.get_attribute("src")
