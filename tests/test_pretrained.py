@@ -15,7 +15,7 @@ from uctgan_jax.saved_models import PRETRAINED, read_model
 
 
 def test_each_has_its_card_and_is_small():
-    assert bundled_models() == ["avatars32", "avatars64"]
+    assert bundled_models() == ["avatars32", "avatars64", "faces64"]
     for name in bundled_models():
         files = {path.name: path.stat().st_size for path in (PRETRAINED / name).iterdir()}
         assert set(files) == {"README.md", "model.json", "weights.npz"}
@@ -29,16 +29,14 @@ def test_a_prior_can_be_trained_for_each():
         config = model_with_prior(prior_config.get_config(), config, digest)
         check_run_fields(config)
         check_mask_options(MaskOptions(**config.mask), image_size=config.image_size)
-        assert config.data.source == "avatars" and len(config.data.avatars_examples) == 3
+        source = "folder:faces128" if name == "faces64" else "avatars"
+        assert config.data.source == source and len(config.data.avatars_examples) == 3
         assert config.model_digest == digest and config.prior.width == 256
 
 
 @pytest.fixture(
     scope="module",
-    params=[
-        pytest.param(name, marks=[] if name == "avatars32" else [pytest.mark.slow])
-        for name in bundled_models()
-    ],
+    params=["avatars32", pytest.param("avatars64", marks=pytest.mark.slow)],
 )
 def model(request):
     return Inpainter.load(request.param)

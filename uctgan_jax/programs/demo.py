@@ -18,7 +18,7 @@ from uctgan_jax.inpainting.inpainter import Inpainter
 FLAGS = flags.FlagValues()
 _CHECKPOINT = command_line.define_path(
     "checkpoint",
-    "avatars64",
+    "faces64",
     "A run's workdir, saved weights, or the name of a bundled model.",
     FLAGS,
 )

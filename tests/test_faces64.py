@@ -1,0 +1,90 @@
+"""`faces64` on photographs that packages carry: as good as its card says, and on any picture."""
+
+import jax
+import numpy as np
+import pytest
+import skimage.data
+
+from uctgan_jax import Inpainter
+from uctgan_jax.evaluation.metrics.lpips import lpips
+from uctgan_jax.images import read_image
+from uctgan_jax.preprocess import normalize
+from uctgan_jax.web.examples import PORTRAITS
+
+HOLE = np.s_[16:48, 16:48]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Inpainter.load("faces64")
+
+
+@pytest.fixture(scope="module")
+def portraits():
+    return np.stack([read_image(path) for path in sorted(PORTRAITS.glob("*.png"))])
+
+
+@pytest.fixture(scope="module")
+def masks(portraits):
+    masks = np.zeros((*portraits.shape[:3], 1), np.uint8)
+    masks[:, *HOLE] = 1
+    return masks
+
+
+@pytest.fixture(scope="module")
+def completions(model, portraits, masks):
+    return model.sample(portraits, masks, jax.random.split(jax.random.key(0), len(portraits)), 4)
+
+
+def distances(images, references):
+    """LPIPS of pictures in levels of 255, which are doubled if they are under 64 px."""
+    both = [normalize(np.asarray(x)) for x in (images, references)]
+    if images.shape[1] < 64:
+        both = [x.repeat(2, axis=1).repeat(2, axis=2) for x in both]
+    return np.asarray(lpips(*both))
+
+
+def test_known_pixels_stay(portraits, masks, completions):
+    known = np.broadcast_to(masks[:, None] == 0, completions.shape)
+    np.testing.assert_array_equal(
+        completions[known], np.broadcast_to(portraits[:, None], completions.shape)[known]
+    )
+
+
+def test_completions_are_near_the_truth_and_differ(portraits, completions):
+    """The mean colour is at 0.24, another person's face at 0.15; collapse would not differ."""
+    to_truth = [distances(completions[:, k], portraits).mean() for k in range(4)]
+    assert np.mean(to_truth) < MOST_TO_TRUTH
+    holes = completions[:, :, *HOLE]
+    between = [distances(holes[:, k], holes[:, k - 1]).mean() for k in range(4)]
+    assert np.mean(between) > LEAST_BETWEEN
+
+
+def test_skin_fits_the_skin_around_it(portraits, completions):
+    """The mean colour of the hole is that of the face, of light and of dark ones."""
+    means = completions[:, :, *HOLE].mean(axis=(1, 2, 3))
+    truth = portraits[:, *HOLE].mean(axis=(1, 2))
+    assert np.abs(means - truth).mean() < MOST_OFF
+
+
+# Parts of scikit-image's astronaut, 512 x 512 pixels: rows, columns.
+PARTS = {
+    "mouth": np.s_[138:156, 200:245],
+    "eyes": np.s_[92:112, 190:261],
+    "face": np.s_[92:163, 190:261],
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_astronaut_without(model, part):
+    picture = skimage.data.astronaut()
+    mask = np.zeros(picture.shape[:2], np.uint8)
+    mask[PARTS[part]] = 1
+    completions = model.complete(picture, mask, num_samples=3).images
+    known = mask == 0
+    for completion in completions:
+        np.testing.assert_array_equal(completion[known], picture[known])
+    # Skin again: near in colour, and no two alike.
+    painted = completions[:, mask == 1].astype(float)
+    assert np.abs(painted.mean(axis=(0, 1)) - picture[mask == 1].mean(axis=0)).max() < 25
+    assert np.abs(painted[0] - painted[1]).mean() > 1
