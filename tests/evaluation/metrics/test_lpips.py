@@ -8,10 +8,11 @@ import pytest
 
 from uctgan_jax.evaluation.metrics.lpips import (
     MIN_SIZE,
+    feature_distance,
+    feature_maps,
     lpips,
     lpips_matrix,
     lpips_pairs,
-    perceptual_distance,
 )
 from uctgan_jax.nets.blocks import space_to_depth
 
@@ -132,16 +133,21 @@ def test_equals_the_original_in_torch(net):
     np.testing.assert_allclose(distances, TORCH_LPIPS[net], rtol=1e-5)
 
 
-@pytest.mark.parametrize("patch_size", [1, 2, 4, 8])
-def test_the_loss_of_folded_pictures_is_lpips(patch_size):
+@pytest.mark.parametrize(("side", "patch_size"), [(128, 1), (128, 4), (64, 2), (32, 8)])
+def test_the_distance_of_folded_pictures_is_lpips_at_128_px(side, patch_size):
     rng = np.random.default_rng(0)
-    images, references = rng.uniform(-1, 1, (2, 2, 64, 64, 3)).astype(np.float32)
-    folded = (space_to_depth(x, patch_size) for x in (images, references))
-    loss = perceptual_distance(*folded, patch_size=patch_size)
-    np.testing.assert_allclose(loss, lpips(images, references), rtol=1e-4)
+    pictures = rng.uniform(-1, 1, (2, 2, side, side, 3)).astype(np.float32)
+    distance = feature_distance(
+        *(feature_maps(space_to_depth(x, patch_size), patch_size=patch_size) for x in pictures)
+    )
+    large = pictures.repeat(128 // side, axis=2).repeat(128 // side, axis=3)
+    np.testing.assert_allclose(distance, lpips(*large), rtol=1e-4)
 
 
-def test_the_loss_has_a_finite_gradient_where_nothing_is_active():
+def test_features_have_a_finite_gradient_where_nothing_is_active():
     plain = jnp.zeros((1, 16, 16, 48))
-    gradient = jax.grad(lambda x: perceptual_distance(x, plain, patch_size=4).sum())(plain)
+    maps = feature_maps(plain, patch_size=4)
+    gradient = jax.grad(lambda x: feature_distance(feature_maps(x, patch_size=4), maps).sum())(
+        plain
+    )
     assert np.isfinite(gradient).all()
