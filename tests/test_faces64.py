@@ -54,37 +54,29 @@ def test_known_pixels_stay(portraits, masks, completions):
 def test_completions_are_near_the_truth_and_differ(portraits, completions):
     """The mean colour is at 0.24, another person's face at 0.15; collapse would not differ."""
     to_truth = [distances(completions[:, k], portraits).mean() for k in range(4)]
-    assert np.mean(to_truth) < MOST_TO_TRUTH
+    assert np.mean(to_truth) < 0.09
     holes = completions[:, :, *HOLE]
     between = [distances(holes[:, k], holes[:, k - 1]).mean() for k in range(4)]
-    assert np.mean(between) > LEAST_BETWEEN
+    assert np.mean(between) > 0.09
 
 
 def test_skin_fits_the_skin_around_it(portraits, completions):
     """The mean colour of the hole is that of the face, of light and of dark ones."""
     means = completions[:, :, *HOLE].mean(axis=(1, 2, 3))
     truth = portraits[:, *HOLE].mean(axis=(1, 2))
-    assert np.abs(means - truth).mean() < MOST_OFF
+    assert np.abs(means - truth).mean() < 20
 
 
-# Parts of scikit-image's astronaut, 512 x 512 pixels: rows, columns.
-PARTS = {
-    "mouth": np.s_[138:156, 200:245],
-    "eyes": np.s_[92:112, 190:261],
-    "face": np.s_[92:163, 190:261],
-}
-
-
-@pytest.mark.parametrize("part", PARTS)
-def test_the_astronaut_without(model, part):
-    picture = skimage.data.astronaut()
+def test_the_astronaut_gets_another_face(model):
+    """The part of scikit-image's astronaut that a portrait of the training set would show."""
+    picture = skimage.data.astronaut()[57:199, 155:297]
     mask = np.zeros(picture.shape[:2], np.uint8)
-    mask[PARTS[part]] = 1
+    mask[35:106, 35:106] = 1
     completions = model.complete(picture, mask, num_samples=3).images
     known = mask == 0
     for completion in completions:
         np.testing.assert_array_equal(completion[known], picture[known])
-    # Skin again: near in colour, and no two alike.
+    # Skin again, and no two alike.
     painted = completions[:, mask == 1].astype(float)
-    assert np.abs(painted.mean(axis=(0, 1)) - picture[mask == 1].mean(axis=0)).max() < 25
-    assert np.abs(painted[0] - painted[1]).mean() > 1
+    assert np.abs(painted.mean(axis=(0, 1)) - picture[mask == 1].mean(axis=0)).max() < 35
+    assert np.abs(painted[0] - painted[1]).mean() > 5
