@@ -102,7 +102,8 @@ def gradient_penalty(discriminate: Callable[[PyTree], Array], inputs: PyTree) ->
       inputs: where: pictures [B, ...], or a tree of all that D sees of them.
     """
     gradients = jax.grad(lambda x: jnp.sum(discriminate(x)))(inputs)
-    return 0.5 * sum(jnp.sum(jnp.square(x)) / len(x) for x in jax.tree.leaves(gradients))
+    squares = [jnp.sum(jnp.square(x)) / len(x) for x in jax.tree.leaves(gradients)]
+    return 0.5 * jnp.sum(jnp.stack(squares))
 
 
 def _masked_mean(errors: Array, weight: Array) -> Array:
