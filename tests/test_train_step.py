@@ -89,7 +89,7 @@ def test_the_terms_are_those_of_the_paper(networks, state, patches):
         "mask": patches["mask"].astype(jnp.float32),
     }
     target, mask, hole = batch["image"], batch["mask"], each_color(batch["mask"])
-    _, (terms, composites) = jax.jit(functools.partial(generator_loss, trainee=trainee))(
+    _, (terms, (_, seen)) = jax.jit(functools.partial(generator_loss, trainee=trainee))(
         params, discriminator_params=state.discriminator_params, batch=batch, keys=keys
     )
 
@@ -104,7 +104,7 @@ def test_the_terms_are_those_of_the_paper(networks, state, patches):
     completion = networks.generate(params, z_i, condition, mask)
     reconstruction = networks.generate(params, z_g, condition, mask)
     fake, own = (composite(x, target, hole) for x in (completion, reconstruction))
-    np.testing.assert_allclose(composites, jnp.concatenate([fake, own]), atol=1e-5)
+    np.testing.assert_allclose(seen.pictures, jnp.concatenate([fake, own]), atol=1e-5)
 
     known = (np.abs(completion - target) * (1 - hole)).sum((1, 2, 3)) / (1 - hole).sum((1, 2, 3))
     logits = functools.partial(networks.discriminate, state.discriminator_params, mask=mask)
