@@ -202,7 +202,7 @@ def test_a_process_that_is_told_to_stop_does_so_at_once(model, pictures, tmp_pat
         time.sleep(1)
     running[0].send_signal(sent)
     first = running[0].communicate()[0]
-    assert running[0].returncode == (130 if sent == signal.SIGINT else -sent)
+    assert running[0].returncode == (130 if sent == signal.SIGINT else -sent), first
     assert ("stopped: what is done stays\n" in first) == (sent == signal.SIGINT)
     running[1].send_signal(signal.SIGCONT)
     running[1].communicate()

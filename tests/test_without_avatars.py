@@ -22,7 +22,7 @@ from uctgan_jax.web.examples import examples
 from uctgan_jax.web.page import build_page
 
 inpainter = uctgan_jax.Inpainter.load(model)
-assert examples(32) == []
+assert examples('avatars', 32) == []
 build_page(inpainter)
 
 try:
