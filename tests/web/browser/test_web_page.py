@@ -272,7 +272,7 @@ def test_readers_have_their_own_pictures(chromium, page, server, picture):
     complete(other)
     keep(page, 0)
     keep(other, 0)
-    assert download(page).pixels.shape == (32, 32, 3)
+    assert download(page).pixels.shape == (64, 64, 3)  # the example
     image = read_image(picture)
     np.testing.assert_array_equal(download(other).pixels[hole == 0], image[hole == 0])
     other.close()
