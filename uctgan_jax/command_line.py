@@ -142,6 +142,22 @@ def define_config(
     return holder
 
 
+def define_training_flags(
+    options: flags.FlagValues,
+) -> tuple[flags.FlagHolder[ml_collections.ConfigDict], flags.FlagHolder[Path]]:
+    """Defines the flags of every training: `--config`, `--workdir`, and `define_process_flags`.
+
+    Returns:
+        The first two.
+    """
+    config = define_config("The configuration of the run.", options, required=True)
+    workdir = define_path(
+        "workdir", None, "Folder of checkpoints, logs and samples.", options, required=True
+    )
+    define_process_flags(options)
+    return config, workdir
+
+
 def define_process_flags(options: flags.FlagValues) -> None:
     """Defines the flags that say which of several processes this one is."""
     flags.DEFINE_bool("distributed", False, "One of several processes.", flag_values=options)

@@ -8,11 +8,7 @@ from absl import flags
 from uctgan_jax import command_line
 
 FLAGS = flags.FlagValues()
-_CONFIG = command_line.define_config("The configuration of the run.", FLAGS, required=True)
-_WORKDIR = command_line.define_path(
-    "workdir", None, "Folder of checkpoints, logs and samples.", FLAGS, required=True
-)
-command_line.define_process_flags(FLAGS)
+_CONFIG, _WORKDIR = command_line.define_training_flags(FLAGS)
 
 
 def main() -> None:
