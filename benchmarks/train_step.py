@@ -122,6 +122,7 @@ def measure_data_wait(
                 batch_size=config.batch_size,
                 masks=MaskOptions(**config.mask),
                 flip=config.data.flip,
+                zoom=config.data.zoom,
                 seed=config.seed,
                 patch_size=config.model.patch_size,
                 num_threads=config.data.num_threads,

@@ -115,6 +115,9 @@ def get_config(image_size: int | str = 256) -> ml_collections.ConfigDict:
     config.data.dir = ""  # of prepared sets; "" for $TFDS_DATA_DIR, else ~/tensorflow_datasets
     config.data.avatars_examples = (50_000, 2_000, 2_000)  # train, validation, test
     config.data.flip = True  # mirror half of the training pictures
+    # Half of them are cut to a square anywhere in them and enlarged by up to so much; 1 for none.
+    # So things are known at other places and scales, as in pictures that nobody has aligned.
+    config.data.zoom = 1.0
     config.data.num_threads = 8
     config.data.cache_gib = 2.0  # of each process: training pictures kept in memory once read
     config.data.max_corrupt = 100  # damaged pictures to step over, per process, before stopping

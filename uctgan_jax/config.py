@@ -53,6 +53,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     check_run_fields(config)
     _check_at_least(config, 0, "reconstruction_steps")
     _check_in(config, 0, 1, "colour_jitter")
+    _check_in(config, 1, float("inf"), "data.zoom", open_end=True)
     _check_losses(config)
     check_mask_options(MaskOptions(**config.mask), image_size=config.image_size)
 

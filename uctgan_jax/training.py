@@ -173,6 +173,7 @@ def train_batches(
         masks=MaskOptions(**config.mask),
         seed=config.seed,
         flip=config.data.flip,
+        zoom=config.data.zoom,
         patch_size=config.model.patch_size,
         num_threads=config.data.num_threads,
         cache_bytes=round(config.data.cache_gib * 2**30),

@@ -152,6 +152,48 @@ def test_memory_is_used_again():
     assert len(addresses) <= 12
 
 
+class Ramp(Numbers):
+    """16 x 16 pictures; red is 16 x row, green 16 x column."""
+
+    def __getitem__(self, i):
+        rows, columns = np.mgrid[:16, :16]
+        return np.stack([16 * rows, 16 * columns, 0 * rows], axis=-1).astype(np.uint8)
+
+
+def test_zoom_cuts_half_of_the_pictures_to_squares_anywhere():
+    """Slopes of the ramps tell how far a picture is enlarged, their corners where it is cut."""
+    options = TRAIN | dict(batch_size=300, flip=False)
+    plain, zoomed = (
+        next(train_batches(Ramp(), **options, zoom=zoom, num_threads=0)) for zoom in (1.0, 2.0)
+    )
+    for key in ("mask", "index"):  # all else is the same
+        np.testing.assert_array_equal(zoomed[key], plain[key])
+    for key in ("image", "instance"):
+        corners = zoomed[key][:, 0, 0, :2].astype(float)
+        steps = (zoomed[key][:, 7, 7, :2] - corners) / 7  # levels a pixel: 32 of whole pictures
+        np.testing.assert_allclose(steps[:, 0], steps[:, 1], atol=1)  # squares
+        sides = steps[:, 0] / 2
+        whole = (zoomed[key] == plain[key]).all((1, 2, 3))
+        assert 0.4 < whole.mean() < 0.6
+        cut = sides[~whole]
+        assert 7.9 < cut.min() < 8.3 and 14 < cut.max() < 15.6
+        # A square of side 8 begins at rows 0 to 8, 16 levels each.
+        first = corners[sides < 9]
+        assert first.min() <= 16 and 112 <= first.max() <= 128
+        assert abs(np.corrcoef(first.T)[0, 1]) < 0.5
+    assert (zoomed["image"] != zoomed["instance"]).any((1, 2, 3)).mean() > 0.6
+
+
+@pytest.mark.parametrize(
+    ("zoom", "kind", "message"),
+    [(0.5, "box", r"zoom \(0.5\) must be 1 or more"),
+     (2.0, "paired:masks", r"zoom \(2.0\) must be 1 with masks 'paired:masks'")],
+)  # fmt: skip
+def test_impossible_zooms_are_refused(zoom, kind, message):
+    with pytest.raises(ValueError, match=message):
+        train_batches(Numbers(), **(TRAIN | dict(masks=MaskOptions(kind), zoom=zoom)))
+
+
 def test_flips(straight):
     flipped = [
         [image[0, -1, 0] == 200 for batch in straight for image in batch[key]]

@@ -39,6 +39,7 @@ NewArray = Callable[[tuple[int, ...], type], np.ndarray]  # of a shape and dtype
 
 # Of an example's random numbers the first two are for flips, the others for its mask.
 _COLUMNS = (2 + NUMBERS + 3) // 4 * 4  # Philox makes four at a time
+_ZOOM_COLUMNS = 8  # for the zoom of the picture and of its instance, in a table of their own
 
 
 def train_batches(
@@ -49,6 +50,7 @@ def train_batches(
     masks: MaskOptions,
     flip: bool,
     seed: int,
+    zoom: float = 1.0,
     start_step: int = 0,
     patch_size: int = 1,
     num_threads: int = 4,
@@ -58,13 +60,15 @@ def train_batches(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Endless shuffled batches, beginning with the one of `start_step`.
 
+    With `zoom` over 1, half of the pictures are cut to a square anywhere in them and enlarged by up
+    to so much; they are read at `zoom` times the side, so that nothing is blurred by it.
     `patch_size` p must divide `image_size`. As many pictures as fit into `cache_bytes` stay in
-    memory as they were read. `batch_size` is that of all processes together. Process
-    p of P gets the p-th of P equal parts of the rows of each batch: one after the other they are
-    what one process would get.
+    memory as they were read. `batch_size` is that of all processes together. Process p of P gets
+    the p-th of P equal parts of the rows of each batch: one after the other they are what one
+    process would get.
 
-    Raises: ValueError for an impossible mask, a batch that does not divide by the processes, or a
-    side that does not divide by the patches.
+    Raises: ValueError for an impossible mask or zoom, a batch that does not divide by the
+    processes, or a side that does not divide by the patches.
     """
     if patch_size < 1 or image_size % patch_size:
         raise ValueError(f"Picture side ({image_size}) must be a multiple of {patch_size=}.")
@@ -73,10 +77,17 @@ def train_batches(
             f"Batch size ({batch_size}) must be positive and divisible by the number of "
             f"processes ({process_count})."
         )
+    if zoom < 1:
+        raise ValueError(f"zoom ({zoom}) must be 1 or more")
+    if zoom > 1 and masks.kind.startswith("paired:"):
+        raise ValueError(
+            f"zoom ({zoom}) must be 1 with masks {masks.kind!r}: they belong to whole pictures"
+        )
     _check_not_empty(source)
     draw = _mask_drawer(source, masks, image_size)
     rows = batch_size // process_count
-    read = _reader(source, image_size, cache_bytes)
+    read_size = round(zoom * image_size)
+    read = _reader(source, read_size, cache_bytes)
     new_array = _ArrayPool(9 * num_threads + 12)
 
     def batch(step: int) -> dict[str, np.ndarray]:
@@ -89,8 +100,12 @@ def train_batches(
         others %= len(source)
         random = _random_rows(seed, first, rows)
         flips = (random[:, :2] < 0.5) & flip
+        zooms = _random_rows(seed, first, rows, table=1, columns=_ZOOM_COLUMNS)
+        squares = _squares(zooms.reshape(rows, 2, 4), read_size, image_size)
         pictures = np.stack([numbers, others])
-        image, instance = _read_pictures(read, pictures, flips.T, image_size, new_array)
+        image, instance = _read_pictures(
+            read, pictures, flips.T, squares.swapaxes(0, 1), image_size, new_array
+        )
         mask = draw(random[:, 2:], numbers, flips[:, 0], new_array)
         return {
             "image": _to_patches(image, patch_size, new_array),
@@ -132,8 +147,9 @@ def eval_batches(
     def batch(step: int) -> dict[str, np.ndarray]:
         numbers = np.arange(step * batch_size, min((step + 1) * batch_size, num_examples))
         still = np.zeros(len(numbers), bool)
+        whole = np.full((1, len(numbers), 3), (0, 0, image_size))
         random = _random_rows(seed, step * batch_size, len(numbers))
-        (image,) = _read_pictures(read, numbers[None], still[None], image_size, np.empty)
+        (image,) = _read_pictures(read, numbers[None], still[None], whole, image_size, np.empty)
         return {
             "image": image,
             "mask": draw(random[:, 2:], numbers, still, np.empty),
@@ -174,26 +190,43 @@ def _order(num_pictures: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng((seed, epoch)).permutation(num_pictures)
 
 
-def _random_rows(seed: int, first: int, count: int) -> np.ndarray:
-    """Rows of the endless table of uniform numbers: float64 [count, _COLUMNS] in [0, 1).
+def _random_rows(
+    seed: int, first: int, count: int, *, table: int = 0, columns: int = _COLUMNS
+) -> np.ndarray:
+    """Rows of an endless table of uniform numbers: float64 [count, columns] in [0, 1).
 
     Philox is a counter-based generator: it makes any row without those before it.
     """
-    philox = np.random.Philox(key=seed, counter=first * _COLUMNS // 4)
-    return np.random.Generator(philox).random((count, _COLUMNS))
+    philox = np.random.Philox(key=(table << 64) + seed, counter=first * columns // 4)
+    return np.random.Generator(philox).random((count, columns))
 
 
-def _reader(source: Source, image_size: int, cache_bytes: int = 0) -> Callable[[int], np.ndarray]:
-    """What gives picture i as uint8 [S, S, 3]; as many of the first as fit are kept."""
-    num_kept = min(cache_bytes // (3 * image_size**2), len(source))
+def _squares(random: np.ndarray, read_size: int, image_size: int) -> np.ndarray:
+    """Which part of each picture is used: top, left and side, int64 [..., 3].
+
+    Args:
+      random: uniform numbers, [..., 4].
+      read_size: side of pictures as they are read.
+      image_size: side of the smallest part.
+    """
+    # Half of the pictures stay whole.
+    zoom = np.maximum(1, 1 + (read_size / image_size - 1) * (2 * random[..., :1] - 1))
+    sides = np.maximum(image_size, np.round(read_size / zoom)).astype(int)
+    corners = (random[..., 1:3] * (read_size - sides + 1)).astype(int)
+    return np.concatenate([corners, sides], axis=-1)
+
+
+def _reader(source: Source, size: int, cache_bytes: int = 0) -> Callable[[int], np.ndarray]:
+    """What gives picture i as uint8 [size, size, 3]; as many of the first as fit are kept."""
+    num_kept = min(cache_bytes // (3 * size**2), len(source))
     # Memory is taken where it is first written to.
-    kept = np.empty((num_kept, image_size, image_size, 3), np.uint8)
+    kept = np.empty((num_kept, size, size, 3), np.uint8)
     is_kept = np.zeros(num_kept, bool)
 
     def read(i: int) -> np.ndarray:
         if i < num_kept and is_kept[i]:
             return kept[i]
-        picture = resize_and_crop(source[i], image_size)
+        picture = resize_and_crop(source[i], size)
         if i < num_kept:
             kept[i] = picture
             is_kept[i] = True  # behind it: another thread may be reading
@@ -206,23 +239,26 @@ def _read_pictures(
     read: Callable[[int], np.ndarray],
     numbers: np.ndarray,
     flips: np.ndarray,
+    squares: np.ndarray,
     image_size: int,
     new_array: NewArray,
 ) -> list[np.ndarray]:
-    """Pictures, flipped or not, each read once however often it is needed.
+    """Squares of pictures, flipped or not, each picture read once however often it is needed.
 
-    `numbers` and `flips` are [N, B]; the result is N arrays uint8 [B, S, S, 3].
+    `numbers` and `flips` are [N, B], `squares` [N, B, 3] as `_squares` gives them; the result is N
+    arrays uint8 [B, S, S, 3].
     """
     shape = (numbers.shape[1], image_size, image_size, 3)
     batches = [new_array(shape, np.uint8) for _ in numbers]
     places = collections.defaultdict(list)
-    for batch, row_numbers, row_flips in zip(batches, numbers.tolist(), flips, strict=True):
-        for i, place in zip(row_numbers, zip(batch, row_flips.tolist(), strict=True), strict=True):
-            places[i].append(place)
+    for batch, *columns in zip(batches, numbers, flips, squares, strict=True):
+        for row, i, flipped, square in zip(batch, *(c.tolist() for c in columns), strict=True):
+            places[i].append((row, flipped, square))
     for i, wanted in places.items():
         picture = read(i)
-        for row, flipped in wanted:
-            _put(row, picture, flipped)
+        for row, flipped, (top, left, side) in wanted:
+            part = picture[top : top + side, left : left + side]
+            _put(row, resize_and_crop(part, image_size), flipped)
     return batches
 
 

@@ -37,6 +37,7 @@ def preview(config: ConfigDict, count: int) -> np.ndarray:
             batch_size=count,
             masks=MaskOptions(**config.mask),
             flip=config.data.flip,
+            zoom=config.data.zoom,
             seed=config.seed,
             num_threads=config.data.num_threads,
         )
