@@ -26,7 +26,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 # Eight photographs that come with the package, each with its face hidden.
 demo: setup
-	$(RUN) evaluate.py --workdir=faces64 --output=$(DEMO)/report.json --config=configs/faces64.py \
+	$(RUN) evaluate.py --workdir=faces64 --output=$(DEMO)/report.json \
 		--config.data.source=folder:uctgan_jax/portraits --config.mask.kind=center \
 		--config.mask.hole_share='(0.25, 0.25)' --config.eval.num_examples=8
 	@echo

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from absl import flags
 
 from tests.conftest import run_program
 from uctgan_jax import command_line
@@ -36,20 +37,62 @@ def test_the_file_of_a_checkout_is_the_program(name, capsys):
 
 
 @pytest.mark.parametrize(
-    ("flags", "message"),
+    ("words", "message"),
     [
         (["--config=configs/folder.py:32", "--config.zzz=3"], "--config has no field 'zzz'"),
         (["--config=configs/folder.py:100"], "image size (100) must be one of 32, 64, 128, 256"),
         (["--config=configs/zzz.py"], "no such file, and configs/ has ablation.py, avatars32.py"),
         (["--config=configs/folder.py:32", "zzz"], "unknown arguments: zzz"),
-        ([], "Flag --config must have a value"),
+        (["--config=nowhere"], "nowhere is neither a run's workdir"),
+        (["--config=runs/mine/config.json"], "the config of a run is --config=runs/mine"),
+        ([], "--config is required"),
     ],
 )
-def test_wrong_flags_are_one_line(flags, message, capsys, tmp_path, monkeypatch):
+def test_wrong_flags_are_one_line(words, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # the configs are found from anywhere
-    assert run_program(train.main, f"--workdir={tmp_path}", *flags) == 2
+    assert run_program(train.main, f"--workdir={tmp_path}", *words) == 2
     error = capsys.readouterr().err
     assert error.startswith("program.py: ") and message in error and error.count("\n") == 1
+
+
+CONFIG = flags.FlagValues()
+command_line.define_path("model", None, "", CONFIG)
+command_line.define_config("", CONFIG, default_of="model")
+
+
+@pytest.mark.parametrize(
+    ("words", "batch_size", "image_size"),
+    [
+        # In any order, and in all ways that flags can be given.
+        (["--config=configs/folder.py:32", "--config.batch_size=3"], 3, 32),
+        (["--config.batch_size=3", "--config=configs/folder.py:32"], 3, 32),
+        (["--config.batch_size=3", "--config", "configs/folder.py:32", "--model=faces64"], 3, 32),
+        # A model stands for its config.
+        (["--config=faces64"], 32, 64),
+        (["--config.batch_size=3", "--config=faces64"], 3, 64),
+        (["--config.batch_size=3", "--model=faces64"], 3, 64),
+        (["--model", "faces64", "--config.batch_size=3"], 3, 64),
+        (["--model=faces64", "--config.batch_size=3", "--config=configs/folder.py:32"], 3, 32),
+    ],
+)
+def test_where_a_config_comes_from(words, batch_size, image_size, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def main():
+        assert CONFIG.config.batch_size == batch_size and CONFIG.config.image_size == image_size
+        return 7
+
+    assert run_program(lambda: command_line.run(main, CONFIG), *words) == 7
+
+
+def test_without_a_field_there_is_no_config():
+    """A program then asks the model itself."""
+
+    def main():
+        assert CONFIG.config is None
+        return 7
+
+    assert run_program(lambda: command_line.run(main, CONFIG), "--model=faces64") == 7
 
 
 PRINT = r"""

@@ -131,6 +131,15 @@ def test_several_checkpoints_give_curves(run, straight, capsys):
     assert "has checkpoints of the steps [3, 6]" in capsys.readouterr().err
 
 
+def test_fields_change_the_models_own_config(run, straight, model, capsys):
+    few = ["--config.eval.num_examples=2", "--config.mask.hole_share=(0.1, 0.2)"]
+    for workdir in (model, straight[0]):  # weights, and a run
+        report, _ = run(more=few, workdir=workdir)
+        assert report["num_examples"] == 2
+        assert report["mask"]["hole_share"] == [0.1, 0.2]
+        assert "CelebA-HQ" not in capsys.readouterr().out  # published figures of other pictures
+
+
 def test_one_completion_of_one_picture_leaves_out_what_needs_more(run, config):
     config.eval.update(num_samples=1, num_examples=1)
     report, folder = run(config)

@@ -135,6 +135,16 @@ def test_an_input_that_an_earlier_run_wrote_is_kept(checkpoint, files, capsys):
     assert {path.name for path in out.iterdir()} >= {"000.png", "001.png", "002.png", "scores.json"}
 
 
+def test_a_mask_that_may_be_inverted_is_mentioned(checkpoint, files, capsys):
+    folder, _ = files
+    run(checkpoint, folder)
+    assert "The hole is" not in capsys.readouterr().err
+    run(checkpoint, folder, mask="inverted.png")
+    share = 1 - np.prod([side.stop - side.start for side in HOLE]) / (40 * 56)
+    hint = f"The hole is {share:.0%} of the picture. If the mask is inverted, add"
+    assert f"{hint} --mask_convention=black_is_hole\n" in capsys.readouterr().err
+
+
 def test_black_is_hole(checkpoint, files):
     folder, _ = files
     expected = run(checkpoint, folder)

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -128,15 +129,23 @@ def define_paths(name: str, help: str, options: flags.FlagValues) -> flags.FlagH
 
 
 def define_config(
-    help: str, options: flags.FlagValues, *, required: bool = False
+    help: str, options: flags.FlagValues, *, required: bool = False, default_of: str = ""
 ) -> flags.FlagHolder[ml_collections.ConfigDict]:
-    """Defines `--config=FILE` and `--config.FIELD=VALUE`.
+    """Defines `--config=FILE` or `--config=MODEL`, and `--config.FIELD=VALUE`.
 
     A file that is not there is looked up in the package, which has `configs/` as a checkout has it:
-    a command that names `configs/folder.py` works wherever the package is installed.
+    a command that names `configs/folder.py` works wherever the package is installed. A model stands
+    for the config that it was trained with.
+
+    Args:
+        help: of the flag.
+        options: gets it.
+        required: whether it has to be given.
+        default_of: the flag that names the model whose config is changed by `--config.FIELD=VALUE`
+            alone.
     """
     holder = config_flags.DEFINE_config_file("config", None, help, flag_values=options)
-    options["config"].parser = _ConfigParser("config")
+    options["config"].parser = _ConfigParser(default_of)
     if required:
         flags.mark_flag_as_required("config", options)
     return holder
@@ -218,9 +227,19 @@ class _PathParser(flags.ArgumentParser):
 
 
 class _ConfigParser(config_flags.ConfigFileFlagParser):
+    def __init__(self, default_of: str):
+        super().__init__("config")
+        self.default_of = default_of
+
     def parse(self, argument: str) -> ml_collections.ConfigDict:
         name, colon, variant = argument.partition(":")
         path = typed_path(name)
+        if path.suffix == ".json":
+            raise ValueError(f"it is no Python file; the config of a run is --config={path.parent}")
+        if path.suffix != ".py" and not colon:
+            from uctgan_jax.saved_models import read_config
+
+            return read_config(path)
         package = Path(__file__).parent
         if not path.exists():
             path = package / path
@@ -238,13 +257,20 @@ def _parse(
 ) -> list[str]:
     flags.FLAGS(argv[:1])  # absl and other libraries ask for their own flags
     options.unparse_flags()
+    for field in [name for name in options if name.startswith("config.")]:
+        delattr(options, field)  # set when the program ran before in this process
     if {"--help", "-h"} & set(argv[1:]):
         print(_help(main, options))
         sys.exit()
     try:
+        argv = _config_first(argv, options)
         _, *more = options(argv)
     except flags.Error as error:  # a line for every flag
-        sys.exit(_fail_usage("; ".join(str(error).splitlines())))
+        problems = "; ".join(str(error).splitlines())
+        missing = r"flag (--\w+)=None: Flag \1 must have a value other than None\.?"
+        sys.exit(_fail_usage(re.sub(missing, r"\1 is required", problems)))
+    except OSError as error:
+        sys.exit(_fail_usage(error))
     except AttributeError as error:  # of a KeyError with the field and, below it, one like it
         (cause,) = error.args
         field, _, hint = str(getattr(cause, "args", [cause])[0]).partition("\n")
@@ -253,6 +279,32 @@ def _parse(
     if more:
         sys.exit(_fail_usage(f"unknown arguments: {' '.join(more)}"))
     return argv[:1]
+
+
+def _config_first(argv: list[str], options: flags.FlagValues) -> list[str]:
+    """The command line with `--config` before its fields, as ml_collections wants it.
+
+    Where fields are given alone, it is the model that the flag `default_of` names.
+    """
+    if "config" not in options:
+        return argv
+    config, rest = [], []
+    words = iter(argv[1:])
+    for word in words:
+        if word in ("--config", "-config"):
+            config = [word, next(words, "")]
+        elif word.startswith(("--config=", "-config=")):
+            config = [word]
+        else:
+            rest.append(word)
+    default_of = options["config"].parser.default_of
+    if not config and default_of and any(re.match(r"--?config\.", word) for word in rest):
+        named = re.compile(f"--?{default_of}(=(?P<model>.*))?$")
+        for word, following in zip(rest, [*rest[1:], ""], strict=True):
+            if found := named.match(word):
+                config = [f"--config={following if found['model'] is None else found['model']}"]
+    sys.argv[1:] = [*config, *rest]  # where ml_collections looks for fields
+    return list(sys.argv)
 
 
 def _help(main: Callable[[], int | None], options: flags.FlagValues) -> str:

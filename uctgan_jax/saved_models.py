@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import ml_collections
 
 from uctgan_jax.nets import Networks, build_networks
 from uctgan_jax.prior import Prior, build_prior, summarize
-from uctgan_jax.weights import OtherNetworksError, check_structure, is_weights_folder, read_weights
+from uctgan_jax.weights import (
+    MODEL,
+    OtherNetworksError,
+    check_structure,
+    is_weights_folder,
+    read_weights,
+)
 
 PyTree = Any
 
@@ -44,6 +52,26 @@ def read_model(
     with Checkpoints(folder, read_only=True) as checkpoints:
         step, params, config, digest = checkpoints.restore_model(step)
     return params, config, step, digest
+
+
+def read_config(path: str | Path) -> ml_collections.ConfigDict:
+    """The config that a saved model was trained with; `path` and errors as for `read_model`.
+
+    It has tuples where JSON has lists, as a config file has.
+    """
+    folder, _ = _find_model(path, None)
+    file = folder / MODEL if is_weights_folder(folder) else folder.parent / "config.json"
+    if not file.exists():
+        raise FileNotFoundError(f"{path} has no config.json beside its checkpoints")
+    config = json.loads(file.read_text())
+    config = config["config"] if file.name == MODEL else config
+
+    def with_tuples(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: with_tuples(inner) for name, inner in value.items()}
+        return tuple(map(with_tuples, value)) if isinstance(value, list) else value
+
+    return ml_collections.ConfigDict(with_tuples(config))
 
 
 def build_model(config: Mapping[str, Any], *, source: str) -> tuple[Networks, Prior]:

@@ -77,6 +77,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
         if state is None:
             state = begin(create, jax.random.key(config.seed), initialize)
         first_step = int(state.step)
+        say(f"{len(source)} pictures to learn from, {len(held_out)} held out for validation")
         say(f"{'resuming' if first_step else 'starting'} from step {first_step} in {workdir}")
         if jax.process_index() == 0:
             write_text(workdir / "parameters.txt", parameter_table(state))

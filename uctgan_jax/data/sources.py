@@ -114,8 +114,9 @@ def open_source(
     if kind == "tfds" and argument:
         builder = _prepared_tfds(argument, data_dir)
         return TfdsSource(builder, split=split, name=spec, max_corrupt=max_corrupt)
+    meant = f" Did you mean folder:{spec}?" if typed_path(spec).is_dir() else ""
     raise ValueError(
-        f'Unknown data source {spec!r}: must be "avatars", "folder:PATH" or "tfds:NAME".'
+        f'Unknown data source {spec!r}: must be "avatars", "folder:PATH" or "tfds:NAME".{meant}'
     )
 
 

@@ -138,9 +138,11 @@ def measure_pictures(
         tqdm(total=num_examples, desc=name, unit="picture", disable=not is_shown) as progress,
         ThreadPoolExecutor(len(devices)) as threads,
     ):
+        progress.set_postfix_str("the first batch compiles")
         for batch in batches:
             for one in loop.measure_batch(batch, batch_size, threads):
                 yield one
+                progress.set_postfix_str("", refresh=False)
                 progress.update()
 
 

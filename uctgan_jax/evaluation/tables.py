@@ -114,13 +114,20 @@ def _diversity(report) -> Table:
         [name, *(_number(part["figures"]["diversity"][figure]) for figure in DIVERSITY), "here"]
         for name, part in _systems(report).items()
     ]
-    rows += [[name, f"{a:.3f}", f"{b:.3f}", "-", source] for name, a, b, source in PUBLISHED]
-    note = (
-        f"{variants['lpips_out']}. {variants['lpips_hole']}. The published figures are for "
-        "CelebA-HQ at 256 px with a centre hole: another data set is not comparable with them."
-    )
-    title = "Diversity, beside published figures for CelebA-HQ"
+    title = "Diversity"
+    note = f"{variants['lpips_out']}. {variants['lpips_hole']}."
+    if _is_published_setting(report):
+        rows += [[name, f"{a:.3f}", f"{b:.3f}", "-", source] for name, a, b, source in PUBLISHED]
+        title = "Diversity, beside published figures for CelebA-HQ"
+        note += " Another data set than CelebA-HQ is not comparable with the published figures."
     return Table(title, note, ["method", "I_out", "I_out(m)", "l1 in the hole", "source"], rows)
+
+
+def _is_published_setting(report) -> bool:
+    """Whether pictures and holes have the sizes of the published figures."""
+    mask = report["mask"]
+    is_centre = mask["kind"] == "center" and tuple(mask["hole_share"]) == (0.25, 0.25)
+    return is_centre and report["data"]["image_size"] == 256
 
 
 def _sets(report) -> Table:
@@ -150,17 +157,21 @@ def _posterior(report) -> Table:
 
 
 def _training(report) -> list[Table]:
-    """The first line of every panel as a table, if there are several checkpoints."""
+    """The curves of the completions as a table, if there are several checkpoints."""
     if "training" not in report:
         return []
-    panels = {title: next(iter(lines.items())) for title, lines in curve_panels(report).items()}
+    curves = {
+        f"{title}: {name}": points
+        for title, lines in curve_panels(report).items()
+        for name, points in lines.items()
+        if name not in ("reconstruction", "oracle")
+    }
     rows = [
-        [str(point["step"]), *(_number(values[place][1]) for _, values in panels.values())]
+        [str(point["step"]), *(_number(points[place][1]) for points in curves.values())]
         for place, point in enumerate(report["training"])
     ]
-    heads = [f"{title}: {name}" for title, (name, _) in panels.items()]
     note = "The same pictures, holes and seeds at every checkpoint."
-    return [Table("Over training", note, ["step", *heads], rows)]
+    return [Table("Over training", note, ["step", *curves], rows)]
 
 
 def curve_panels(report: dict) -> dict[str, Lines]:

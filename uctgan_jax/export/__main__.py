@@ -26,6 +26,7 @@ _OUTPUT = command_line.define_path(
 def _export() -> None:
     output = _OUTPUT.value
     check_output(output)  # before the model is loaded
+    command_line.prepare_jax()
     inpainter = Inpainter.load(_CHECKPOINT.value)
     if output.suffix == ".onnx":
         print("converting to ONNX, which takes half a minute or more", flush=True)

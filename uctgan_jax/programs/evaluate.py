@@ -17,7 +17,8 @@ Another program, measured beside the model by the same code:
     python evaluate.py --workdir=DIR --export_inputs=INPUTS     # its inputs; then, after running it
     python evaluate.py --workdir=DIR --output=report.json --compare=COMPLETIONS
 
-Without --config, the model's own configuration is used. An interrupted evaluation goes on when it
+Without --config, the model's own configuration is used, and --config.eval.num_examples=100 changes
+it. An interrupted evaluation goes on when it
 is started again with the same --output. The protocols completion and paper run on several processes
 by the flags of train.py; all need the same --output, on a file system that all mount.
 
@@ -49,7 +50,9 @@ _WORKDIR = command_line.define_path(
     FLAGS,
     required=True,
 )
-_CONFIG = command_line.define_config("Configuration of data and evaluation.", FLAGS)
+_CONFIG = command_line.define_config(
+    "Configuration of data and evaluation; by default the model's.", FLAGS, default_of="workdir"
+)
 _OUTPUT = command_line.define_path("output", "report.json", "The report to write.", FLAGS)
 _SPLIT = flags.DEFINE_enum(
     "split", "test", ["test", "validation", "train"], "Split to measure on.", flag_values=FLAGS

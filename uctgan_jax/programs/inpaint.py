@@ -186,7 +186,8 @@ def _check_flags() -> None:
 def _run_file(options: dict) -> int:
     try:  # before the model is loaded, which takes seconds
         image, mask = read_input(_IMAGE.value), read_input(_MASK.value)
-        read_pair(image, mask, _MASK_CONVENTION.value)
+        _, coverage = read_pair(image, mask, _MASK_CONVENTION.value)
+        _warn_if_inverted(is_filled(coverage).mean())
     except (ValueError, OSError) as error:
         return _fail(error, FAILED)
     inpainter = _load()
@@ -219,7 +220,19 @@ def _find_pairs() -> Pairs:
         masks = read_input(_MASK.value)
         coverage = images.read_coverage(masks, convention=_MASK_CONVENTION.value)
         images.check_hole(is_filled(coverage), masks, convention=_MASK_CONVENTION.value)
+        _warn_if_inverted(is_filled(coverage).mean())
     return pair_files(_IMAGES.value, masks, _OUTPUT.value)
+
+
+def _warn_if_inverted(share: float) -> None:
+    """Says so if more than half of a picture is hole: few want that, and many invert a mask."""
+    if share > 0.5:
+        other = {"white_is_hole": "black_is_hole", "black_is_hole": "white_is_hole"}
+        print(
+            f"The hole is {share:.0%} of the picture. If the mask is inverted, add"
+            f" --mask_convention={other[_MASK_CONVENTION.value]}",
+            file=sys.stderr,
+        )
 
 
 def _tell(summary: dict, pairs: Pairs, path: Path) -> None:
