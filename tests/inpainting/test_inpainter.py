@@ -176,20 +176,24 @@ def test_temperature_scales_the_codes(inpainter, picture):
 
 
 @pytest.mark.parametrize(
-    ("options", "share"),
+    ("options", "zoom", "share"),
     [
-        (dict(kind="center", hole_share=(0.2, 0.25)), 0.2),
-        (dict(kind="center", hole_share=(0.5, 0.5)), 1 / 4),
+        (dict(kind="center", hole_share=(0.2, 0.25)), 1, 0.2),
+        (dict(kind="center", hole_share=(0.5, 0.5)), 1, 1 / 4),
+        # Parts of pictures were in training, too: the middle of the scales.
+        (dict(kind="center", hole_share=(0.2, 0.25)), 2, 0.4),
+        (dict(kind="center", hole_share=(0.2, 0.25)), 4, 1 / 2),
         # A hole of a sixteenth was in training, though `hole_share` does not say so.
-        (dict(kind="window", region=(0.0, 0.0, 0.25, 0.25)), 1 / 16),
-        (dict(kind="paired:/masks"), 1 / 16),
+        (dict(kind="window", region=(0.0, 0.0, 0.25, 0.25)), 1, 1 / 16),
+        (dict(kind="paired:/masks"), 1, 1 / 16),
     ],
 )
 def test_a_hole_as_in_training_is_seen_as_in_training(
-    inpainter, picture, monkeypatch, options, share
+    inpainter, picture, monkeypatch, options, zoom, share
 ):
     config = inpainter.config.copy_and_resolve_references()
     config.mask.update(options)
+    config.data.zoom = zoom
     model = Inpainter(config, jax.device_get(inpainter.params), 7, "", devices=inpainter.devices)
 
     def place(hole, size, hole_share):

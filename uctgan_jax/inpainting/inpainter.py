@@ -400,11 +400,14 @@ class Inpainter:
         return realism, pair_distances(candidates, mask)
 
     def _hole_share(self) -> float:
-        """The least share of a window that its hole should have: the least there was in training.
+        """The least share of a window that its hole should have.
 
-        So a square picture with such a hole as in training is seen whole, as in training.
+        It is the least there was in training: a square picture with such a hole is seen whole, as
+        in training. A model that also saw parts of pictures, `data.zoom` times enlarged at most,
+        knows holes of up to zoom² times that share. Zoom times as much is in the middle.
         """
-        return min(max(least_hole_share(MaskOptions(**self.config.mask)), 1 / 16), 1 / 4)
+        least = min(max(least_hole_share(MaskOptions(**self.config.mask)), 1 / 16), 1 / 4)
+        return min(least * self.config.data.zoom, 1 / 2)
 
     def _generate(
         self, views: Sequence[tuple[np.ndarray, np.ndarray]], codes: np.ndarray
