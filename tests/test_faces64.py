@@ -7,7 +7,7 @@ import skimage.data
 
 from uctgan_jax import Inpainter
 from uctgan_jax.evaluation.metrics.lpips import lpips
-from uctgan_jax.images import read_image
+from uctgan_jax.images import read_image, resize
 from uctgan_jax.preprocess import normalize
 from uctgan_jax.web.examples import PORTRAITS
 
@@ -67,16 +67,33 @@ def test_skin_fits_the_skin_around_it(portraits, completions):
     assert np.abs(means - truth).mean() < 20
 
 
-def test_the_astronaut_gets_another_face(model):
-    """The part of scikit-image's astronaut that a portrait of the training set would show."""
-    picture = skimage.data.astronaut()[57:199, 155:297]
+@pytest.mark.parametrize(
+    ("hole", "most", "telea"),
+    [
+        (np.s_[86:172, 186:262], 0.16, 0.346),  # the face
+        (np.s_[136:156, 202:246], 0.14, 0.200),  # the mouth
+        (np.s_[90:112, 196:256], 0.22, 0.198),  # both eyes
+    ],
+)
+def test_the_astronaut_in_her_whole_picture(model, hole, most, telea):
+    """LPIPS of what was hidden, with its surroundings; OpenCV's Telea is the floor.
+
+    The model alone finds out at what scale and where in the face the hole is.
+    """
+    picture = skimage.data.astronaut()
     mask = np.zeros(picture.shape[:2], np.uint8)
-    mask[35:106, 35:106] = 1
-    completions = model.complete(picture, mask, num_samples=3).images
+    mask[hole] = 1
+    completions = model.complete(picture, mask, num_samples=8).images
     known = mask == 0
     for completion in completions:
         np.testing.assert_array_equal(completion[known], picture[known])
-    # Skin again, and no two alike.
-    painted = completions[:, mask == 1].astype(float)
-    assert np.abs(painted.mean(axis=(0, 1)) - picture[mask == 1].mean(axis=0)).max() < 35
-    assert np.abs(painted[0] - painted[1]).mean() > 5
+
+    (top, bottom), (left, right) = ((side.start, side.stop) for side in hole)
+    half = max(bottom - top, right - left) // 2 + 8
+    y, x = (top + bottom) // 2, (left + right) // 2
+    seen = np.s_[y - half : y + half, x - half : x + half]
+    crops = np.stack([resize(each[seen], 64, 64) for each in (picture, *completions)])
+    to_truth = distances(crops[1:], np.repeat(crops[:1], 8, axis=0))
+    assert to_truth.mean() < most and to_truth.min() < 0.12 < telea
+    between = distances(crops[1:], np.roll(crops[1:], 1, axis=0))
+    assert between.mean() > 0.02
