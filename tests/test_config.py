@@ -65,6 +65,10 @@ def test_unknown_variants_are_refused():
         (dict(batch_size=0), r"batch_size \(0\) must be 1 or more"),
         (dict(seed=-1), r"seed \(-1\) must be in \[0, 4294967296\)"),
         (dict(ema_decay=1.0), r"ema_decay \(1.0\) must be in \[0, 1\)"),
+        (
+            dict(data=dict(zoom=2.0), mask=dict(kind="paired:masks")),
+            r"zoom \(2.0\) must be 1 with masks 'paired:masks'",
+        ),
         (dict(data=dict(zoom=0.9)), r"data.zoom \(0.9\) must be in \[1, inf\)"),
         (dict(colour_jitter=1.5), r"colour_jitter \(1.5\) must be in \[0, 1\]"),
         (dict(reconstruction_steps=-1), r"reconstruction_steps \(-1\) must be 0 or more"),

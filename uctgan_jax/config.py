@@ -55,7 +55,9 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     _check_in(config, 0, 1, "colour_jitter")
     _check_in(config, 1, float("inf"), "data.zoom", open_end=True)
     _check_losses(config)
-    check_mask_options(MaskOptions(**config.mask), image_size=config.image_size)
+    check_mask_options(
+        MaskOptions(**config.mask), image_size=config.image_size, zoom=config.data.zoom
+    )
 
 
 def check_run_fields(config: ml_collections.ConfigDict) -> None:

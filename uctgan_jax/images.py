@@ -178,14 +178,18 @@ def check_hole(mask: np.ndarray, source: Source, *, convention: str = "white_is_
     values = np.unique(decode(read_bytes(source), name_of(source))).tolist()
     shown = ", ".join(str(value) for value in values[:6]) + (", ..." if len(values) > 6 else "")
     which = "full: every" if mask.any() else "empty: no"
-    colour, other = "white", "black_is_hole"
-    if convention == "black_is_hole":
-        colour, other = "black", "white_is_hole"
+    colour = convention.partition("_")[0]
     raise ValueError(
         f"{name_of(source)}: the mask is {which} pixel of {_size(mask.shape[:2])} is hole. Values "
         f"of the file: {shown}; {colour} is the hole. Draw the hole in it, or use the mask "
-        f"convention {other}."
+        f"convention {other_convention(convention)}."
     )
+
+
+def other_convention(convention: str) -> str:
+    """The one of the two `MASK_CONVENTIONS` that is not given: for masks that look inverted."""
+    first, second = MASK_CONVENTIONS
+    return second if convention == first else first
 
 
 def read_bytes(source: Source) -> bytes:

@@ -259,7 +259,7 @@ def test_errors(tmp_path):
     with pytest.raises(ValueError, match='"avatars", "folder:PATH" or "tfds:NAME"'):
         opened("celeba")
     with pytest.raises(ValueError, match=r"must be .*\. Did you mean folder:/"):
-        open_source("/", split="train", image_size=8)
+        opened("/")
     with pytest.raises(ValueError, match="Unknown data source 'folder:'"):
         opened("folder:")
     with pytest.raises(ValueError, match="Unknown split 'val'"):

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from uctgan_jax.data.masks import check_hole_share
 from uctgan_jax.data.workers import cpu_count
 from uctgan_jax.files import typed_path
-from uctgan_jax.images import check_hole, read_mask, resize_and_crop
+from uctgan_jax.images import check_hole, other_convention, read_mask, resize_and_crop
 from uctgan_jax.picture_folders import (
     LeftOut,
     PictureIndex,
@@ -148,7 +148,7 @@ def _mask_files(folder: Path) -> list[Path]:
 def _warn_if_inverted(path: str | Path, shares: Sequence[float], convention: str) -> None:
     """Holes are the smaller part of almost all mask sets: if not, the convention may be wrong."""
     if np.mean(shares) > 0.5:
-        other = "black_is_hole" if convention == "white_is_hole" else "white_is_hole"
+        other = other_convention(convention)
         logging.warning(
             "Masks in %s look inverted: as %s, holes cover %.0f %% of them on average. If they "
             "were made the other way, set mask.convention to %s.",

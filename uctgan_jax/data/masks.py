@@ -149,14 +149,18 @@ def least_hole_share(options: MaskOptions) -> float:
     )
 
 
-def check_mask_options(options: MaskOptions, *, image_size: int) -> None:
+def check_mask_options(options: MaskOptions, *, image_size: int, zoom: float = 1.0) -> None:
     """What is wrong with options that can be told before a mask is read or drawn.
 
     Raises: ValueError as `draw_masks`, for drawn holes that come out empty or cover everything, for
-      mask files without a path, and for shares out of their range; FileNotFoundError for a folder
-      that is missing.
+      mask files without a path, for those of whole pictures where these are cut (`zoom` over 1),
+      and for shares out of their range; FileNotFoundError for a folder that is missing.
     """
     kind, _, path = options.kind.partition(":")
+    if zoom > 1 and kind == "paired":
+        raise ValueError(
+            f"zoom ({zoom}) must be 1 with masks {options.kind!r}: they belong to whole pictures"
+        )
     if kind not in _FILE_KINDS:
         _check_drawn(options, image_size=image_size)
         for each in options.kind.split(","):

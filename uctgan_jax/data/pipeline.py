@@ -79,12 +79,8 @@ def train_batches(
         )
     if zoom < 1:
         raise ValueError(f"zoom ({zoom}) must be 1 or more")
-    if zoom > 1 and masks.kind.startswith("paired:"):
-        raise ValueError(
-            f"zoom ({zoom}) must be 1 with masks {masks.kind!r}: they belong to whole pictures"
-        )
     _check_not_empty(source)
-    draw = _mask_drawer(source, masks, image_size)
+    draw = _mask_drawer(source, masks, image_size, zoom)
     rows = batch_size // process_count
     read_size = round(zoom * image_size)
     read = _reader(source, read_size, cache_bytes)
@@ -287,14 +283,14 @@ def _to_patches(pictures: np.ndarray, patch_size: int, new_array: NewArray) -> n
 
 
 def _mask_drawer(
-    source: Source, options: MaskOptions, image_size: int
+    source: Source, options: MaskOptions, image_size: int, zoom: float = 1.0
 ) -> Callable[[np.ndarray, np.ndarray, np.ndarray, NewArray], np.ndarray]:
     """What gives the masks of a batch.
 
     Its arguments are uniform numbers [B, NUMBERS], the numbers of the pictures [B], which of them
     are flipped [B], and what makes the array.
     """
-    check_mask_options(options, image_size=image_size)
+    check_mask_options(options, image_size=image_size, zoom=zoom)
     kind, _, path = options.kind.partition(":")
     files = dict(image_size=image_size, convention=options.convention)
     if kind == "folder":

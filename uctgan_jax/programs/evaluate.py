@@ -18,9 +18,9 @@ Another program, measured beside the model by the same code:
     python evaluate.py --workdir=DIR --output=report.json --compare=COMPLETIONS
 
 Without --config, the model's own configuration is used, and --config.eval.num_examples=100 changes
-it. An interrupted evaluation goes on when it
-is started again with the same --output. The protocols completion and paper run on several processes
-by the flags of train.py; all need the same --output, on a file system that all mount.
+it. An interrupted evaluation goes on when it is started again with the same --output. The protocols
+completion and paper run on several processes by the flags of train.py; all need the same --output,
+on a file system that all mount.
 
 Without a checkout the program is `uctgan-evaluate`.
 """

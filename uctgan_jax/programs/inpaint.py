@@ -218,19 +218,18 @@ def _find_pairs() -> Pairs:
     masks = _MASKS.value
     if _MASK.value is not None:
         masks = read_input(_MASK.value)
-        coverage = images.read_coverage(masks, convention=_MASK_CONVENTION.value)
-        images.check_hole(is_filled(coverage), masks, convention=_MASK_CONVENTION.value)
-        _warn_if_inverted(is_filled(coverage).mean())
+        hole = is_filled(images.read_coverage(masks, convention=_MASK_CONVENTION.value))
+        images.check_hole(hole, masks, convention=_MASK_CONVENTION.value)
+        _warn_if_inverted(hole.mean())
     return pair_files(_IMAGES.value, masks, _OUTPUT.value)
 
 
 def _warn_if_inverted(share: float) -> None:
     """Says so if more than half of a picture is hole: few want that, and many invert a mask."""
     if share > 0.5:
-        other = {"white_is_hole": "black_is_hole", "black_is_hole": "white_is_hole"}
         print(
             f"The hole is {share:.0%} of the picture. If the mask is inverted, add"
-            f" --mask_convention={other[_MASK_CONVENTION.value]}",
+            f" --mask_convention={images.other_convention(_MASK_CONVENTION.value)}",
             file=sys.stderr,
         )
 
