@@ -2,6 +2,8 @@
 
     python train.py --config=configs/faces64.py --workdir=runs/faces64 \\
         --config.data.source=folder:PATH
+    python train_prior.py --config=configs/faces64_prior.py --model=runs/faces64 \\
+        --workdir=runs/faces64_prior
 """
 
 import ml_collections

@@ -55,10 +55,10 @@ def test_known_pixels_stay(portraits, masks, completions):
 def test_completions_are_near_the_truth_and_differ(portraits, completions):
     """The mean colour is at 0.24, another person's face at 0.15; collapse would not differ."""
     to_truth = [distances(completions[:, k], portraits).mean() for k in range(4)]
-    assert np.mean(to_truth) < 0.09
+    assert np.mean(to_truth) < 0.045
     holes = completions[:, :, *HOLE]
     between = [distances(holes[:, k], holes[:, k - 1]).mean() for k in range(4)]
-    assert np.mean(between) > 0.09
+    assert np.mean(between) > 0.03
 
 
 def test_skin_fits_the_skin_around_it(portraits, completions):
@@ -80,26 +80,30 @@ def test_the_astronaut_gets_another_face(model):
     # Skin again, and no two alike.
     painted = completions[:, mask == 1].astype(float)
     assert np.abs(painted.mean(axis=(0, 1)) - picture[mask == 1].mean(axis=0)).max() < 35
-    assert np.abs(painted[0] - painted[1]).mean() > 5
+    assert np.abs(painted[0] - painted[1]).mean() > 2
 
 
 @pytest.mark.parametrize(
     ("hole", "most"),
     [
-        (np.s_[86:172, 186:262], 0.16),  # the face
-        (np.s_[136:156, 202:246], 0.14),  # the mouth
-        (np.s_[90:112, 196:256], 0.22),  # both eyes
+        (np.s_[86:172, 186:262], 0.10),  # the face
+        (np.s_[136:156, 202:246], 0.15),  # the mouth
+        (np.s_[90:112, 196:256], 0.14),  # both eyes
     ],
 )
 def test_the_astronaut_in_her_whole_picture(model, hole, most):
     """LPIPS of what was hidden, with its surroundings; OpenCV's Telea is the floor.
 
-    The model alone finds out at what scale and where in the face the hole is.
+    The model alone finds out at what scale and where in the face the hole is. More noise makes
+    completions differ more.
     """
     picture = skimage.data.astronaut()
     mask = np.zeros(picture.shape[:2], np.uint8)
     mask[hole] = 1
-    completions = model.complete(picture, mask, num_samples=8).images
+    completions, varied = (
+        model.complete(picture, mask, num_samples=8, temperature=temperature).images
+        for temperature in (1.0, 2.0)
+    )
     known = mask == 0
     for completion in completions:
         np.testing.assert_array_equal(completion[known], picture[known])
@@ -109,10 +113,12 @@ def test_the_astronaut_in_her_whole_picture(model, hole, most):
     y, x = (top + bottom) // 2, (left + right) // 2
     seen = np.s_[y - half : y + half, x - half : x + half]
     telea = cv2.inpaint(picture, mask, 5, cv2.INPAINT_TELEA)
-    truth, floor, *crops = (resize(each[seen], 64, 64) for each in (picture, telea, *completions))
-    crops = np.stack(crops)
-    to_truth = distances(crops, np.stack([truth] * 8))
-    (floor,) = distances(floor[None], truth[None])
-    assert to_truth.mean() < min(most, floor) and to_truth.min() < min(0.12, floor / 2)
-    between = distances(crops, np.roll(crops, 1, axis=0))
-    assert between.mean() > 0.02
+    truth, telea, crops, varied = (
+        np.stack([resize(each[seen], 64, 64) for each in pictures])
+        for pictures in ([picture], [telea], completions, varied)
+    )
+    assert distances(crops, np.repeat(truth, 8, axis=0)).mean() < min(most, distances(telea, truth))
+    between, between_varied = (
+        distances(each, np.roll(each, 1, axis=0)).mean() for each in (crops, varied)
+    )
+    assert between > 0.004 and between_varied > max(0.03, 2 * between)
