@@ -68,7 +68,7 @@ command_line.define_config("", CONFIG, default_of="model")
         (["--config.batch_size=3", "--config=configs/folder.py:32"], 3, 32),
         (["--config.batch_size=3", "--config", "configs/folder.py:32", "--model=faces64"], 3, 32),
         # A model stands for its config.
-        (["--config=faces64"], 32, 64),
+        (["--config=faces64"], 512, 64),
         (["--config.batch_size=3", "--config=faces64"], 3, 64),
         (["--config.batch_size=3", "--model=faces64"], 3, 64),
         (["--model", "faces64", "--config.batch_size=3"], 3, 64),
