@@ -189,7 +189,8 @@ def test_the_error_of_one_process_ends_all_with_one_line_each(model, pictures, t
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("waits", [True, False])
 def test_a_process_that_is_told_to_stop_does_so_at_once(model, pictures, tmp_path, sent, waits):
-    running = start_folder_run(model, pictures, tmp_path, processes=2)
+    # So many that neither is done before this test has looked, on a busy machine either.
+    running = start_folder_run(model, pictures, tmp_path, "--num_samples=100", processes=2)
     even = [tmp_path / f"{number:02d}" / "grid.png" for number in range(0, 40, 2)]
     while not any(path.exists() for path in even):
         assert all(process.poll() is None for process in running), running[0].communicate()[0]
