@@ -45,6 +45,7 @@ TINY_MODEL = dict(
     generator_widths=(8, 16),
     discriminator_widths=(8, 8),
     discriminator_patch_size=8,
+    discriminator_head_width=0,
     generator_blocks=1,
     attention_resolution=4,
     attention_heads=2,

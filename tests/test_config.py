@@ -3,10 +3,13 @@
 import importlib
 from pathlib import Path
 
+import ml_collections
 import pytest
 
 from uctgan_jax import config as configs
 from uctgan_jax.configs import ablation, default, folder, paper, prior
+from uctgan_jax.prior.training import train_prior
+from uctgan_jax.saved_models import read_model
 from uctgan_jax.training import make_trainee
 
 NAMES = sorted(path.stem for path in Path(paper.__file__).parent.glob("[a-z]*.py"))
@@ -99,6 +102,28 @@ def test_senseless_values_are_refused_by_name(changes, message):
     config.update(changes)
     with pytest.raises(ValueError, match=message):
         configs.check_config(config)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (prior.get_config(), r"has no .*image_size.* and has .*num_examples.*configs/default.py$"),
+        (
+            ml_collections.ConfigDict(read_model("avatars32")[1]),
+            r"has no optimizer.discriminator_learning_rate, optimizer.generator_learning_rate and"
+            r" has .*optimizer.learning_rate",
+        ),
+    ],
+)
+def test_the_config_of_another_program_is_refused_by_its_fields(given, message):
+    with pytest.raises(ValueError, match=message):
+        configs.check_config(given)
+
+
+def test_a_prior_is_not_trained_by_a_models_config(tmp_path):
+    with pytest.raises(ValueError, match="has no .*num_examples.*configs/prior.py$"):
+        train_prior(default.get_config(32), "avatars32", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_run_may_go_on_longer_elsewhere_but_not_as_another(tmp_path):

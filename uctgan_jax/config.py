@@ -13,6 +13,7 @@ from typing import Any
 
 import ml_collections
 
+from uctgan_jax.configs import default
 from uctgan_jax.data.masks import MaskOptions, check_mask_options
 from uctgan_jax.optimizers import OPTIMIZERS
 
@@ -50,6 +51,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
 
     Sizes of networks are checked where these are built (`nets.build_networks`).
     """
+    check_fields(config, default.get_config(), "configs/default.py")
     check_run_fields(config)
     _check_at_least(config, 0, "reconstruction_steps")
     _check_in(config, 0, 1, "colour_jitter")
@@ -58,6 +60,28 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     check_mask_options(
         MaskOptions(**config.mask), image_size=config.image_size, zoom=config.data.zoom
     )
+
+
+def check_fields(
+    config: ml_collections.ConfigDict, complete: ml_collections.ConfigDict, file: str
+) -> None:
+    """Holds the fields that a config has against those that it should have.
+
+    Args:
+      config: what a program was given; perhaps that of another program.
+      complete: a config with every field.
+      file: which one that is, for the error.
+
+    Raises:
+      ValueError: names the fields that are missing, and those that nothing would read.
+    """
+    pairs = _differences(config_dict(complete), config_dict(config)).items()
+    missing = [name for name, (_, value) in pairs if value is None]
+    unknown = [name for name, (value, _) in pairs if value is None]
+    problems = [f"has no {', '.join(missing)}"] if missing else []
+    problems += [f"has {', '.join(unknown)}"] if unknown else []
+    if problems:
+        raise ValueError(f"the config {' and '.join(problems)}: it must have the fields of {file}")
 
 
 def check_run_fields(config: ml_collections.ConfigDict) -> None:

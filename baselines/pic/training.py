@@ -10,12 +10,13 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from baselines.pic.config import get_config
 from baselines.pic.losses import LossWeights
 from baselines.pic.nets import Networks, build_networks
 from baselines.pic.sampling import complete, reconstruct
 from baselines.pic.train_step import Trainee, kl_terms, train_step
 from uctgan_jax import training, validation
-from uctgan_jax.config import check_run_fields
+from uctgan_jax.config import check_fields, check_run_fields
 from uctgan_jax.files import write_text
 from uctgan_jax.fit import Hooks, fit
 from uctgan_jax.optimizers import make_optimizers
@@ -42,6 +43,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | Path) -> TrainState:
             `uctgan_jax.training.train`.
     """
     workdir = Path(workdir)
+    check_fields(config, get_config(), "baselines/pic/config.py")
     check_run_fields(config)
     parallel = DataParallel(config.parallel)
     parallel.check_batch_size(config.batch_size, num_parts=config.gradient_accumulation)

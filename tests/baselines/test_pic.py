@@ -109,6 +109,12 @@ def test_budget_and_data_are_those_of_uctgan():
     assert others == {"model", "loss"}
 
 
+def test_the_config_of_uctgan_is_refused_by_its_fields(tmp_path):
+    with pytest.raises(ValueError, match="has no loss.appearance, .*baselines/pic/config.py$"):
+        training.train(paper.get_config(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_losses_by_hand():
     one, zero = jnp.ones((2, 1, 1, 3)), jnp.zeros(())
     kl = functools.partial(losses.kl_divergence, mean=one, log_variance=jnp.log(4.0) * one)

@@ -16,7 +16,8 @@ import numpy as np
 import optax
 
 from uctgan_jax import training, validation
-from uctgan_jax.config import check_run_fields, config_dict
+from uctgan_jax.config import check_fields, check_run_fields, config_dict
+from uctgan_jax.configs import prior as prior_config
 from uctgan_jax.fit import Hooks, fit
 from uctgan_jax.nets import Networks
 from uctgan_jax.optimizers import falling_rate, make_optimizer
@@ -107,6 +108,7 @@ def train_prior(
         NonFiniteError: as `training.train`.
     """
     workdir = Path(workdir)
+    check_fields(config, prior_config.get_config(), "configs/prior.py")
     check_run_fields(config)
     if config.num_examples < config.batch_size:
         raise ValueError(
